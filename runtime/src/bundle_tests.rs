@@ -1,4 +1,4 @@
-//! Bundles good and bad.
+//! Valid and invalid bundles.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A bundle as `runc spec` writes it, shortened.
+/// A shortened bundle of `runc spec`.
 fn config() -> Value {
     json!({
         "ociVersion": "1.0.2-dev",
@@ -51,7 +51,7 @@ fn load(config: &str) -> Result<SandboxConfig> {
     Bundle::load(bundle.path())?.sandbox("box-1", KernelProfile::default(), None)
 }
 
-/// Loads the configuration with the value at `pointer` replaced, or removed where there is none.
+/// Loads the configuration with the value at `pointer` replaced, or removed if `value` is none.
 fn load_with(pointer: &str, value: Option<Value>) -> Result<SandboxConfig> {
     let mut config = config();
     let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -218,7 +218,7 @@ fn devices_are_read() {
     let node = &devices[0];
     assert_eq!((node.path.as_str(), node.major, node.minor), ("/dev/nought", 1, 5));
     assert_eq!((node.permissions, node.uid, node.gid), (0o640, 0, 7));
-    // A privileged container gets all of the host's, and does without those that nobody serves.
+    // For a privileged container, devices of the host that Amber does not have are left out.
     let privileged = json!({
         "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}],
         "resources": {"devices": [{"allow": true, "access": "rwm"}]}

@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match cli::parse(env::args_os()) {
         Ok(cli) => cli,
-        // The user asked for help or the version.
+        // Help or the version was requested.
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => return ExitCode::from(refuse(&one_line(&error.to_string()))),
     };

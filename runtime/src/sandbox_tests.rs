@@ -1,4 +1,4 @@
-//! Sandboxes as the runtime steers them from outside, with the host's own programs as guests.
+//! Tests of sandboxes through the runtime's interface, with the host's programs as guests.
 
 use std::fs::File;
 use std::io::{Read, pipe};
@@ -49,7 +49,7 @@ fn boot(config: SandboxConfig) -> Result<Arc<Sandbox>, BootError> {
     Sandbox::boot(platform, memory, config).map(Arc::new)
 }
 
-/// What a process writes to its standard output.
+/// The output of a process.
 struct Output(JoinHandle<String>);
 
 impl Output {
@@ -70,7 +70,7 @@ impl Output {
     }
 }
 
-/// Runs a script as the first process to its end.
+/// Runs a script as the first process and waits for its end.
 fn run(script: &str, limits: Limits) -> (ExitStatus, String, Arc<Sandbox>) {
     let (output, descriptors) = Output::new();
     let sandbox = boot(SandboxConfig { descriptors, limits, ..config(process(script)) }).unwrap();
@@ -123,11 +123,11 @@ fn nothing_outlives_a_sandbox() {
     eventually("frames of a sandbox outlive it", || memory.allocated() == 0 && Arc::strong_count(&memory) == 1);
 }
 
-/// Prints what a kernel numbers and lists of its own.
+/// Prints numbers and lists that belong to one kernel.
 const LOOK: &str = "stat -c %d / /proc /dev; cut -d' ' -f1-3 /proc/self/mountinfo; readlink /proc/self/ns/mnt\n\
     cat /proc/locks /proc/net/unix";
 
-/// Makes something of everything that one kernel must not see of another, and keeps it until the end.
+/// Occupies everything that one kernel must not see of another, until the end.
 const OCCUPY: &str = "python3 -c '\n\
 import fcntl, socket, time\n\
 name = socket.socket(socket.AF_UNIX)\n\
@@ -192,7 +192,7 @@ fn further_processes_are_nobodys_children() {
     let words: Vec<&str> = text.split_whitespace().collect();
     assert_eq!((words[0], words[3]), ("0", "0"), "{text}");
     assert_eq!(words[1], words[2], "a session of its own: {text}");
-    // Orphans of it belong to the first process, and do not hold it up.
+    // Its orphans are reparented to the first process, and do not delay it.
     let (status, _) = exec(&sandbox, "sleep 0.2 >/dev/null 2>&1 & exit 7");
     assert_eq!(status, ExitStatus::Exited(7));
     let missing = ProcessSpec { args: vec!["nothing-like-it".into()], ..process("") };
@@ -209,7 +209,7 @@ fn signals_reach_a_further_process() {
     let process = process.unwrap();
     process.signal(Signal::SIGTERM);
     assert_eq!(process.wait(), ExitStatus::Signaled(15));
-    // The end of the first takes the others along.
+    // The other processes end with the first one.
     let (output, descriptors) = Output::new();
     let other = sandbox.exec(&self::process("echo here; exec sleep 1000"), descriptors).unwrap();
     eventually("it runs", || sandbox.processes().iter().any(|p| p.pid == other.pid() && p.name == "sleep"));
@@ -287,7 +287,7 @@ fn a_paused_guest_stands_still() {
     sandbox.pause();
     assert!(sandbox.is_paused());
     sandbox.signal(Signal::SIGHUP, false);
-    // A process that is made meanwhile stands still as well.
+    // A process started in the meantime is paused as well.
     let late = sandbox.exec(&process("exit 4"), Vec::new()).unwrap();
     thread::sleep(Duration::from_millis(50));
     assert_eq!(sandbox.processes().len(), 3);
@@ -310,7 +310,7 @@ fn a_paused_guest_can_be_killed() {
 #[test]
 fn tasks_are_limited() {
     let limits = Limits { tasks: Some(4), ..Limits::default() };
-    // A shell that cannot fork says so, with status 2.
+    // A shell that cannot fork reports that with status 2.
     let script =
         "cat /sys/fs/cgroup/pids.max; sleep 9 & sleep 9 & sleep 9 & cat /sys/fs/cgroup/pids.current </dev/null";
     let (status, text, sandbox) = run(script, limits);
@@ -374,7 +374,7 @@ fn rule(number: u32, answer: u32) -> SeccompRule {
 
 #[test]
 fn a_profile_holds_for_every_process() {
-    // getcwd answers EXDEV, uname kills, calls above 340 do not exist.
+    // getcwd returns EXDEV, uname kills, calls above 340 do not exist.
     let rules = vec![rule(79, ERRNO | 18), rule(63, 0x8000_0000)];
     let seccomp = Some(SeccompProfile { default: ALLOW, newer: Some((340, ERRNO | 38)), rules });
     let sandbox = boot(SandboxConfig { seccomp, ..config(process("exec sleep 1000")) }).unwrap();
@@ -406,7 +406,7 @@ fn device_nodes_are_made() {
     assert!(text.ends_with("full\n"), "{text}");
 }
 
-/// In a tree of the host no node is made: one of the sandbox's own lies over a file there.
+/// No nodes are made in a host tree: a node of the sandbox is mounted over a file there.
 #[test]
 fn device_nodes_are_not_made_on_the_host() {
     let shared = tempfile::tempdir().unwrap();
@@ -455,7 +455,7 @@ fn a_read_only_root_still_gets_its_places() {
     assert!(text.contains("fine\ncontent\n") && text.ends_with("amber\nrealm\n"), "{text}");
 }
 
-/// A tmpfs that starts with a copy has everything of the directory beneath, which stays as it is; another has its mode.
+/// A tmpfs with a copy has everything in the directory below, which is not changed; another tmpfs has its own mode.
 #[test]
 fn a_tmpfs_starts_with_what_it_covers() {
     let below = tempfile::tempdir().unwrap();
@@ -499,8 +499,8 @@ fn a_tmpfs_starts_with_what_it_covers() {
     assert!(full.contains("/tmp/copy") && full.contains("No space left"), "{full}");
 }
 
-/// What the host does to files of a container from outside, as `docker cp` does, the guest sees at once; and the host sees
-/// what the guest does.
+/// The guest sees changes of the host to a container's files at once, as by `docker cp`, and the host those of the
+/// guest.
 #[test]
 fn host_and_guest_share_files() {
     let shared = tempfile::tempdir().unwrap();

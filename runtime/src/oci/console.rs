@@ -1,4 +1,4 @@
-//! Terminals of containers: sent to whoever asked for them, and joined to the guest's.
+//! Terminals of containers: sent to the console socket, and connected to those of the guest.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use super::control::{Request, send};
 use crate::console::ConsoleMaster;
 
-/// A terminal for a container: the master is to be sent to a socket, the slave is ours.
+/// A terminal for a container: the master is sent to a socket, the slave is kept.
 pub struct Pair {
     master: OwnedFd,
     socket: UnixStream,
@@ -30,7 +30,7 @@ impl Pair {
     /// Makes a terminal for the listener at this socket.
     ///
     /// # Errors
-    /// Nobody listens there, or the host has no terminals left.
+    /// Nothing listens at the socket, or the host has no terminals left.
     pub fn make(socket: &Path, size: WindowSize) -> Result<Pair> {
         let connected = UnixStream::connect(socket);
         let socket = connected.with_context(|| format!("console socket {}", socket.display()))?;
@@ -38,18 +38,18 @@ impl Pair {
         Ok(Pair { master, socket, slave })
     }
 
-    /// Gives the master away.
+    /// Sends the master.
     ///
     /// # Errors
-    /// The listener is gone.
+    /// The listener has closed the connection.
     pub fn send(self) -> Result<()> {
         send_file(&self.socket, b"/dev/ptmx", self.master.as_fd()).context("sending the console")
     }
 }
 
-/// The master of a guest terminal at the other end of a stream, with its size told over the channel.
+/// The master of a guest terminal, connected by a stream; its size is sent over the channel.
 pub struct StreamConsole {
-    /// What is typed and printed.
+    /// The stream of input and output.
     pub stream: UnixStream,
     /// The connection of the process.
     pub channel: Channel,
@@ -71,17 +71,17 @@ impl ConsoleMaster for StreamConsole {
     }
 
     fn hangup(&self) {
-        // Whoever has hung up already need not do it again.
+        // The stream may be closed already.
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 }
 
-/// In the sandbox: joins a guest's terminal to a stream, until no guest prints any more.
+/// In the sandbox: connects a guest's terminal to a stream, until no guest process is left.
 ///
 /// # Errors
 /// The host has no threads left.
 pub fn join(console: &Arc<Console>, stream: UnixStream) -> io::Result<thread::JoinHandle<()>> {
-    // As files: the standard library's sockets read and write by host calls of their own, which nothing else needs.
+    // Converted to files, since sockets of the standard library use other host calls to read and write.
     let stream = File::from(OwnedFd::from(stream));
     let (keys, typed) = (stream.try_clone()?, console.clone());
     thread::Builder::new().name("exec-keys".into()).spawn(move || pass_keys(keys, &typed))?;
@@ -120,11 +120,11 @@ fn pass_output(console: &Console, mut screen: File) {
             }
         }
     }
-    // The other direction may still wait for keys.
+    // The other direction may still wait for input.
     let _ = shutdown(screen.as_raw_fd(), Shutdown::Both);
 }
 
-/// Tells a guest's terminal its size.
+/// Sets the size of a guest's terminal.
 pub fn resize(console: &Console, size: WindowSize) {
     let WindowSize { rows, columns, x_pixels, y_pixels } = size;
     console.resize(Winsize { ws_row: rows, ws_col: columns, ws_xpixel: x_pixels, ws_ypixel: y_pixels });

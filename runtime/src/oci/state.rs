@@ -1,4 +1,4 @@
-//! What is known of a container between two commands.
+//! The state of a container, which is stored between commands.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,24 +13,24 @@ use super::cgroup::ControlGroup;
 /// The version of the specification that Amber follows.
 pub const OCI_VERSION: &str = "1.0.2";
 
-/// How far a container came, as far as commands brought it.
+/// The status of a container, in the order of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// `create` is at work.
+    /// `create` is in progress.
     Creating,
-    /// Everything is there, nothing runs yet.
+    /// Created, but not started.
     Created,
     /// The first process runs.
     Running,
-    /// It is suspended.
+    /// The processes are suspended.
     Paused,
     /// It has ended.
     Stopped,
 }
 
 impl Status {
-    /// As the specification calls it.
+    /// The name in the OCI specification.
     pub fn name(self) -> &'static str {
         match self {
             Status::Creating => "creating",
@@ -46,15 +46,16 @@ impl Status {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
-    /// That of the bundle.
+    /// The version in the bundle.
     pub oci_version: String,
     /// The container's name.
     pub id: String,
-    /// The sandbox's process; 0 before there is one.
+    /// The sandbox's process ID; 0 before it exists.
     pub pid: i32,
-    /// When that began, in clock ticks since the host's start: tells it from a later one with its number.
+    /// The start time of that process in clock ticks since the host's boot, which distinguishes it from a later one
+    /// with the same ID.
     pub process_start: u64,
-    /// How far commands brought it; never that it is suspended, which does not change that.
+    /// The last status that a command has set. Never `Paused`, which `paused` records.
     pub status: Status,
     /// Whether it is suspended.
     pub paused: bool,
@@ -62,19 +63,19 @@ pub struct State {
     pub bundle: PathBuf,
     /// The directory that is the guest's root.
     pub rootfs: PathBuf,
-    /// When it was made.
+    /// The time of its creation.
     pub created: String,
-    /// The user who made it.
+    /// The user ID of its creator.
     pub owner: u32,
-    /// Those of the bundle.
+    /// The annotations of the bundle.
     pub annotations: BTreeMap<String, String>,
     /// Its control group.
     pub cgroup: Option<ControlGroup>,
-    /// What runs before its start, after it and after its end.
+    /// Hooks before and after the start, and after the end.
     pub hooks: Option<Hooks>,
 }
 
-/// A container's state as `state`, `list` and hooks have it.
+/// A container's state as `state`, `list` and hooks show it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shown<'a> {
@@ -91,18 +92,18 @@ pub struct Shown<'a> {
 }
 
 impl State {
-    /// The time now, in the form of `created`.
+    /// The current time, in the format of `created`.
     pub fn now() -> String {
         humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
     }
 
-    /// Remembers the sandbox's process.
+    /// Stores the sandbox's process.
     pub fn set_process(&mut self, pid: i32) {
         self.pid = pid;
         self.process_start = process_start(pid).unwrap_or(0);
     }
 
-    /// How it is now: a container whose process is gone has ended.
+    /// The present status: a container whose process has ended is stopped.
     pub fn current(&self) -> Status {
         match self.status {
             Status::Creating if self.pid == 0 => Status::Creating,
@@ -112,12 +113,12 @@ impl State {
         }
     }
 
-    /// Whether the sandbox's process is there.
+    /// Whether the sandbox's process is running.
     pub fn is_alive(&self) -> bool {
         self.pid > 0 && process_start(self.pid) == Some(self.process_start)
     }
 
-    /// In the form for others. A container that has ended has no process.
+    /// The state to show. A stopped container has no process.
     pub fn shown<'a>(&'a self, status: Status, owner: &'a str) -> Shown<'a> {
         Shown {
             oci_version: &self.oci_version,
@@ -133,13 +134,13 @@ impl State {
     }
 }
 
-/// When a process began, if it has not ended.
+/// The start time of a process, unless it has ended.
 fn process_start(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     let state = fields.next()?;
-    // The 22nd field, counted from the number.
+    // The 22nd field of the file.
     let start = fields.nth(18)?.parse().ok()?;
     (!matches!(state, "Z" | "X")).then_some(start)
 }

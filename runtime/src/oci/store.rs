@@ -18,18 +18,18 @@ const STATE: &str = "state.json";
 const CONTROL: &str = "control";
 const PROXIES: &str = "proxies";
 
-/// All containers of a state directory.
+/// The containers in a state directory.
 pub struct Store {
     root: PathBuf,
 }
 
-/// One container's directory. Whoever changes anything in it holds its lock.
+/// The directory of one container. Changes require its lock.
 pub struct Container {
     path: PathBuf,
     directory: File,
 }
 
-/// A container nobody else changes meanwhile.
+/// A locked container.
 pub struct Locked {
     container: Container,
     _lock: Flock<File>,
@@ -41,22 +41,22 @@ impl Store {
         Store { root }
     }
 
-    /// Makes the directory of a new container, and locks it.
+    /// Creates and locks the directory of a new container.
     ///
     /// # Errors
-    /// The name is taken, is none, or the directory cannot be made.
+    /// The name is in use or invalid, or the directory cannot be created.
     pub fn create(&self, id: &str) -> Result<Locked> {
         check_id(id).context("invalid container ID format")?;
         let shown = || format!("state directory {}", self.root.display());
         DirBuilder::new().recursive(true).mode(0o711).create(&self.root).with_context(shown)?;
-        // One at a time: a directory that has no lock yet is not one that was left behind.
+        // Serialized, so that a new directory without a lock is not taken for an abandoned one.
         let root = File::open(&self.root).with_context(shown)?;
         let _making = Flock::lock(root, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(shown)?;
         let path = self.root.join(id);
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // Left by a `create` that was killed.
+                // Left behind by a `create` that was killed.
                 let left = self.open(id).ok().and_then(|container| container.try_lock().ok().flatten());
                 match left {
                     Some(locked) if locked.is_abandoned() => {
@@ -71,10 +71,10 @@ impl Store {
         Container::open(&path).with_context(|| path.display().to_string())?.lock()
     }
 
-    /// The directory of a container.
+    /// Opens the directory of a container.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// There is no such container.
     pub fn open(&self, id: &str) -> Result<Container> {
         check_id(id).context("invalid container ID format")?;
         let path = self.root.join(id);
@@ -84,17 +84,17 @@ impl Store {
         })
     }
 
-    /// A container and what is known of it.
+    /// Opens a container and reads its state.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// There is no such container.
     pub fn load(&self, id: &str) -> Result<(Container, State)> {
         let container = self.open(id)?;
         let state = container.state()?;
         Ok((container, state))
     }
 
-    /// The names of all containers, in order.
+    /// The names of all containers, sorted.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -120,10 +120,10 @@ impl Container {
         Ok(Container { path: path.to_owned(), directory })
     }
 
-    /// What is known of it.
+    /// Reads the state.
     ///
     /// # Errors
-    /// It is being removed, or what is there is damaged.
+    /// The container is being removed, or the file is malformed.
     pub fn state(&self) -> Result<State> {
         let text = match fs::read(self.path.join(STATE)) {
             Err(error) if error.kind() == ErrorKind::NotFound => bail!("container does not exist"),
@@ -132,10 +132,10 @@ impl Container {
         serde_json::from_slice(&text).with_context(|| format!("{}: the state is damaged", self.path.display()))
     }
 
-    /// Waits until nobody else changes it.
+    /// Waits for the lock.
     ///
     /// # Errors
-    /// It was removed meanwhile.
+    /// The container was removed in the meantime.
     pub fn lock(self) -> Result<Locked> {
         let file = self.directory.try_clone().context("duplicating a descriptor")?;
         let lock = loop {
@@ -147,7 +147,7 @@ impl Container {
         Locked { container: self, _lock: lock }.still_there()
     }
 
-    /// Like [`lock`](Self::lock), but none if somebody else has the lock.
+    /// Like [`lock`](Self::lock), but returns none if the lock is held.
     pub fn try_lock(self) -> Result<Option<Locked>> {
         let file = self.directory.try_clone().context("duplicating a descriptor")?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -157,12 +157,12 @@ impl Container {
         }
     }
 
-    /// Whether somebody changes it now.
+    /// Whether the lock is held.
     ///
     /// # Errors
-    /// It was removed meanwhile, or the host has no descriptors left.
+    /// The container was removed, or the host has no descriptors left.
     pub fn is_locked(&self) -> Result<bool> {
-        // Another open file, since a lock belongs to one.
+        // Opened again, since a lock belongs to an open file description.
         let other = match Container::open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => bail!("container does not exist"),
             other => other.with_context(|| self.path.display().to_string())?,
@@ -173,19 +173,18 @@ impl Container {
     /// Connects to the sandbox.
     ///
     /// # Errors
-    /// It is gone.
+    /// The sandbox does not exist any more.
     pub fn connect(&self) -> io::Result<UnixStream> {
-        // Through the descriptor, since the name of a socket is short.
+        // Through the descriptor, since a socket's path is limited in length.
         UnixStream::connect(self.near(CONTROL))
     }
 
-    /// The socket at which the sandbox listens.
+    /// Makes the sandbox's socket.
     pub fn listen(&self) -> io::Result<UnixListener> {
         UnixListener::bind(self.near(CONTROL))
     }
 
-    /// The file that tells of the processes which stand for further ones of the guest: see
-    /// [`super::proxy::end_all`].
+    /// The file that registers proxies of additional processes (see [`super::proxy::end_all`]).
     ///
     /// # Errors
     /// The directory is full or read-only.
@@ -207,12 +206,12 @@ impl Locked {
         Ok(self)
     }
 
-    /// Whether the command that made it ended before it was done.
+    /// Whether the creating command ended before it was done.
     pub fn is_abandoned(&self) -> bool {
         self.state().map_or(true, |state| state.status == Status::Creating)
     }
 
-    /// Writes down what is known, all at once: nobody ever sees a part.
+    /// Writes the state atomically.
     ///
     /// # Errors
     /// The directory is full or read-only.
@@ -249,10 +248,10 @@ fn libc_directory() -> i32 {
     (nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC).bits()
 }
 
-/// Writes a file whose readers never see a part of it.
+/// Writes a file atomically.
 ///
 /// # Errors
-/// The directory is not there, full or read-only.
+/// The directory is missing, full or read-only.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     let name = path.file_name().with_context(|| format!("{}: is no file", path.display()))?;
     let mut new = std::ffi::OsString::from(".");

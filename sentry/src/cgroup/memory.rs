@@ -1,10 +1,9 @@
 //! The limit of memory.
 //!
-//! What counts is what the host has set aside for the guest's frames, and kernel memory: what the sentry keeps for the
-//! guest on its heap, page tables, stacks. A task looks at it on its way back to its program, whenever a part of what was
-//! left was taken; what programs touch of frames they have already shows at a look that a timer makes. Above the limit,
-//! caches go first; then a process is killed. What no killing frees is refused somewhat below the limit, so that programs
-//! can still run.
+//! Memory in use is the host's memory for the guest's frames, and kernel memory: the sentry's heap for the guest, page
+//! tables and stacks. A task counts it on its way back to guest code after a part of the remaining amount was
+//! allocated; a timer counts memory that grows without faults. Above the limit, caches are evicted first; then a
+//! process is killed. Memory that no kill releases is refused somewhat below the limit, so that programs can still run.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};

@@ -231,7 +231,7 @@ fn check(program: &[SockFilter]) -> Result<(), Errno> {
     if ends { Ok(()) } else { Err(Errno::EINVAL.here()) }
 }
 
-/// An instruction; the flag says that the operand is `X`.
+/// An instruction. The flag is whether the operand is `X`.
 #[derive(Clone, Copy)]
 enum Step {
     Load,

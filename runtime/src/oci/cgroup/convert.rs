@@ -1,24 +1,25 @@
-//! Limits of version 1, which bundles speak of, in numbers of version 2.
+//! Conversion of limits from cgroup version 1, which bundles use, to version 2.
 
 use anyhow::{Result, bail, ensure};
 
-/// The share of processor time: the whole range from 2 to 262144 on that from 1 to 10000.
+/// The weight of CPU time: maps the range from 2 to 262144 to that from 1 to 10000.
 pub fn weight(shares: u64) -> u64 {
     1 + shares.clamp(2, 262_144).saturating_sub(2) * 9999 / 262_142
 }
 
-/// The share of block I/O: the range from 10 to 1000 on that from 1 to 10000.
+/// The weight of block I/O: maps the range from 10 to 1000 to that from 1 to 10000.
 pub fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.clamp(10, 1000)).saturating_sub(10) * 9999 / 990
 }
 
-/// What of memory and swap together is swap; none if nothing is said, -1 if it is without limit. Zeros say nothing.
+/// The swap limit, from limits of memory and of memory plus swap; none if there is no limit to set, -1 for unlimited
+/// swap. Zero means not set.
 ///
 /// # Errors
-/// There is no such part.
+/// The combination is invalid.
 pub fn swap(memory: i64, both: i64) -> Result<Option<i64>> {
     match (memory, both) {
-        // Who has all memory has all swap.
+        // Unlimited memory implies unlimited swap.
         (-1, 0) | (_, -1) => Ok(Some(-1)),
         (_, 0) => Ok(None),
         (0 | -1, _) => bail!("unable to set swap limit without memory limit"),

@@ -1,4 +1,4 @@
-//! The control group of a container, with what is known of it: its place, its unit of systemd if it is one, its limits.
+//! The control group of a container with its state: place, systemd unit, and limits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,36 +14,36 @@ use crate::oci::systemd::{self, Manager, Scope};
 /// The control group of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ControlGroup {
-    /// Where it is.
+    /// Its directories.
     pub place: CgroupPlace,
-    /// The unit that systemd made for it.
+    /// Its systemd unit, if there is one.
     scope: Option<Scope>,
-    /// The limits it has.
+    /// Its limits.
     resources: LinuxResources,
 }
 
 impl ControlGroup {
-    /// Makes a group that nobody else knows of, without processes; none on a host without control groups.
+    /// Makes a group without processes; none on a host without control groups.
     ///
     /// # Errors
-    /// The host does not permit it, somebody is in it, or a limit is refused.
+    /// The host does not permit it, the group has processes, or a limit is refused.
     pub fn make(path: Option<&Path>, id: &str, resources: &LinuxResources) -> Result<Option<ControlGroup>> {
         let Some(place) = CgroupPlace::find(path, id)? else { return Ok(None) };
         place.make()?;
-        // Whoever is in there would be killed with the container.
+        // Processes in the group would be killed with the container.
         ensure!(place.processes().is_empty(), "container's cgroup is not empty");
         if let Err(error) = place.limit(resources) {
-            // What cannot be removed is less of a fault than what could not be limited.
+            // The error of the limit takes precedence over one of the removal.
             let _ = place.remove();
             return Err(error);
         }
         Ok(Some(ControlGroup { place, scope: None, resources: resources.clone() }))
     }
 
-    /// Has systemd make a unit around a process. The group is given to `keep` before anything else can go wrong.
+    /// Makes systemd create a unit around a process. The group is passed to `keep` before anything else can fail.
     ///
     /// # Errors
-    /// There is no systemd, it does not take the unit, or a limit is refused.
+    /// There is no systemd, or it refuses the unit, or a limit is refused.
     pub fn start(
         scope: Scope,
         pid: i32,
@@ -67,24 +67,24 @@ impl ControlGroup {
         properties.extend(systemd::limits(resources, unified, manager.version)?);
         manager.start(&scope.name, &properties)?;
         keep(ControlGroup { place: place.clone(), scope: Some(scope), resources: resources.clone() })?;
-        // Of version 1 systemd leaves out hierarchies; of either version, files.
+        // systemd does not create all hierarchies of version 1, and sets only some of the limits.
         place.make()?;
         place.limit(resources)?;
         place.add(pid).with_context(|| format!("putting process {pid} in"))
     }
 
-    /// The limits it has with other ones over them.
+    /// The present limits merged with changes.
     ///
     /// # Errors
-    /// They cannot be told in JSON.
+    /// The limits cannot be converted to JSON.
     pub fn with(&self, changes: &LinuxResources) -> Result<LinuxResources> {
         merged(&self.resources, changes)
     }
 
-    /// Changes the limits that `changes` speak of.
+    /// Changes the limits that `changes` sets.
     ///
     /// # Errors
-    /// One is refused; what systemd was told before stays.
+    /// A limit is refused; systemd keeps those set before.
     pub fn update(&mut self, changes: &LinuxResources) -> Result<()> {
         let merged = self.with(changes)?;
         if let Some(scope) = &self.scope {
@@ -97,14 +97,14 @@ impl ControlGroup {
         Ok(())
     }
 
-    /// Kills what is left in the group and removes it.
+    /// Kills the remaining processes and removes the group.
     ///
     /// # Errors
-    /// Something in it does not end.
+    /// A process does not end.
     pub fn remove(&self) -> Result<()> {
         if let Some(scope) = &self.scope {
             self.place.kill();
-            // Whoever cannot be told of the end sees by the empty group that it has come.
+            // If the manager is unreachable, it notices the end when the group is empty.
             if let Err(error) = Manager::connect(scope.user).and_then(|mut manager| manager.stop(&scope.name)) {
                 log::warn!("{error:#}");
             }
@@ -113,25 +113,25 @@ impl ControlGroup {
     }
 }
 
-/// The old limits with the new ones over them. Zeros and empty lists say nothing.
+/// The old limits with the new ones over them. Zeros and empty lists are not set.
 fn merged(old: &LinuxResources, new: &LinuxResources) -> Result<LinuxResources> {
     let value = |resources: &LinuxResources| -> Result<Value> {
         serde_json::to_vec(resources).and_then(|text| serde_json::from_slice(&text)).context("the limits")
     };
     let (mut all, new) = (value(old)?, value(new)?);
-    // Files are set once and would undo what is said in other words later.
+    // Raw files are set only once, or they would undo later changes of the same limits.
     if let Value::Object(all) = &mut all {
         all.remove("unified");
     }
     overlay(&mut all, &new);
-    // Of these zero is a value.
+    // For these, zero is a value.
     for name in ["burst", "idle"] {
         if let Some(value) = new.get("cpu").and_then(|cpu| cpu.get(name)).filter(|value| value.is_number()) {
             all["cpu"][name] = value.clone();
         }
     }
     let said = |name: &str| new.pointer(name).and_then(Value::as_i64).unwrap_or(0);
-    // A limit of both would be less than none of one.
+    // Unlimited memory would contradict a limit of memory plus swap.
     if said("/memory/limit") == -1 && said("/memory/swap") == 0 && all.pointer("/memory/swap").is_some() {
         all["memory"]["swap"] = (-1).into();
     }

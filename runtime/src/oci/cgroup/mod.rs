@@ -1,11 +1,11 @@
-//! The control group of a container: made, limited, measured, frozen and removed through the host's cgroup file system.
+//! The control group of a container: creation, limits, statistics, freezer and removal, through the host's cgroup file
+//! system.
 //!
-//! With `--systemd-cgroup` it is a unit that systemd makes and removes (see [`super::systemd`]); what is in it, is set here
-//! all the same.
+//! With `--systemd-cgroup`, systemd makes and removes the group as a unit (see [`super::systemd`]); limits are set here
+//! in that case too.
 //!
-//! Own code, since the kept libraries (`libcgroups`, `cgroups-rs`) bring a second nix, a parser of all of /proc or an
-//! asynchronous runtime with them, and insist on device rules, which a container needs none of whose guest never reaches
-//! a device of the host.
+//! Own code: the maintained libraries (`libcgroups`, `cgroups-rs`) depend on a second nix, a parser of all of /proc or
+//! an asynchronous runtime, and require device rules, which have no use for a guest without access to host devices.
 
 pub mod convert;
 mod group;
@@ -31,32 +31,33 @@ use serde::{Deserialize, Serialize};
 use crate::mountinfo;
 pub use group::ControlGroup;
 
-/// Where cgroups are on every usual host.
+/// The usual mount point of cgroups.
 const MOUNTED: &str = "/sys/fs/cgroup";
 
-/// What the sandbox itself takes beside the memory of its guest, which is limited inside: where that is exceeded, a guest
-/// process ends, and only a sandbox gone wild meets the host's limit.
+/// Memory of the sandbox itself beyond that of the guest, in bytes. The guest's limit is enforced inside, by killing a
+/// guest process; the host's limit is a second line of defence.
 const OWN_MEMORY: i64 = 64 << 20;
 
-/// The period of processor time where only a quota is given, in microseconds.
+/// The period of CPU time if only a quota is set, in microseconds.
 pub const DEFAULT_PERIOD: u64 = 100_000;
 
-/// Where a control group is, or where in each hierarchy.
+/// The directories of a control group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CgroupPlace {
-    /// A directory for each hierarchy, by what stands for it in `/proc/self/cgroup`.
+    /// The directory in each hierarchy, by the hierarchy's name in `/proc/self/cgroup`.
     V1(BTreeMap<String, PathBuf>),
-    /// The directory in the one hierarchy.
+    /// The directory in the only hierarchy.
     V2(PathBuf),
 }
 
 impl CgroupPlace {
-    /// Finds where the group of the container `id` shall be, which need not exist; none on a host without cgroups.
+    /// Determines the directories of the group for the container `id`, which need not exist; none on a host without
+    /// cgroups.
     ///
     /// # Errors
-    /// The host does not tell what is mounted.
+    /// The host's mounts cannot be read.
     pub fn find(path: Option<&Path>, id: &str) -> Result<Option<CgroupPlace>> {
-        // A name that begins with a slash is meant from the root of the hierarchies, any other from our own place.
+        // A path with a leading slash is relative to the root of the hierarchies, any other to this process's group.
         let (absolute, relative) = match path {
             Some(path) if !path.as_os_str().is_empty() => (path.is_absolute(), clean(path)),
             _ => (false, PathBuf::from(id)),
@@ -69,7 +70,7 @@ impl CgroupPlace {
         Ok((!places.is_empty()).then_some(CgroupPlace::V1(places)))
     }
 
-    /// Makes the group.
+    /// Creates the group.
     ///
     /// # Errors
     /// The host does not permit it.
@@ -83,7 +84,7 @@ impl CgroupPlace {
     /// Sets limits.
     ///
     /// # Errors
-    /// The host refuses one; the message names the file.
+    /// The host refuses a limit; the message names the file.
     pub fn limit(&self, resources: &LinuxResources) -> Result<()> {
         match self {
             CgroupPlace::V1(places) => v1::limit(places, resources),
@@ -99,10 +100,10 @@ impl CgroupPlace {
         self.directories().try_for_each(|place| write(&place.join("cgroup.procs"), &pid.to_string()))
     }
 
-    /// Stops all processes of the group, or lets them go on; false if the host cannot.
+    /// Freezes or thaws the group and waits until this is done. Returns false if the host has no freezer.
     ///
     /// # Errors
-    /// The group is gone, or it does not stop in time.
+    /// The group no longer exists, or does not freeze in time.
     pub fn freeze(&self, frozen: bool) -> Result<bool> {
         match self {
             CgroupPlace::V1(places) => v1::freeze(places, frozen),
@@ -110,7 +111,7 @@ impl CgroupPlace {
         }
     }
 
-    /// What the group used, in the form of `runc events`.
+    /// The statistics of the group, in the format of `runc events`.
     pub fn stats(&self) -> serde_json::Value {
         match self {
             CgroupPlace::V1(places) => stats::of_v1(places),
@@ -126,20 +127,20 @@ impl CgroupPlace {
         all
     }
 
-    /// Ends all processes in the group, which takes a moment.
+    /// Sends SIGKILL to all processes in the group; they end asynchronously.
     pub fn kill(&self) {
-        // Who is frozen does not end; where nobody can be frozen, nobody is.
+        // A frozen process does not end. Without a freezer there are none.
         let _ = self.freeze(false);
         for pid in self.processes() {
-            // Whoever has ended meanwhile needs no signal.
+            // The process may have ended already.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 
-    /// Kills what is left in the group and removes it.
+    /// Kills the remaining processes and removes the group.
     ///
     /// # Errors
-    /// Something in it does not end.
+    /// A process does not end.
     pub fn remove(&self) -> Result<()> {
         let limit = Instant::now() + Duration::from_secs(5);
         for place in self.directories() {
@@ -163,26 +164,26 @@ impl CgroupPlace {
     }
 }
 
-/// Whether an error is one that ordinary users get where nobody gave them a group.
+/// Whether an error is one that ordinary users get without a delegated group.
 pub fn is_forbidden(error: &anyhow::Error) -> bool {
     let kind = |error: &io::Error| matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
     error.downcast_ref::<io::Error>().is_some_and(kind)
 }
 
-/// A path without any way out.
+/// A path without `..` and other special components.
 fn clean(path: &Path) -> PathBuf {
     path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
 }
 
-/// The memory limit of the host's group for one of the guest: some more, as the sandbox itself needs some.
+/// The memory limit of the host's group for a limit of the guest, with the memory of the sandbox itself added.
 pub fn with_own_memory(limit: i64) -> i64 {
     if limit > 0 { limit.saturating_add(OWN_MEMORY) } else { limit }
 }
 
-/// The file with the limits of RDMA devices, in both versions.
+/// The file of RDMA limits, in both versions.
 const RDMA: &str = "rdma.max";
 
-/// Its lines, in the order of the devices' names.
+/// Its lines, in order of device names.
 fn rdma(resources: &LinuxResources) -> Vec<String> {
     let devices: BTreeMap<_, _> = resources.rdma().iter().flatten().collect();
     let line = |(device, limits): (&String, &LinuxRdma)| {
@@ -201,7 +202,7 @@ fn write_named(path: &Path, text: &str) -> Result<()> {
     write(path, text).with_context(|| format!("failed to write {text:?} to {}", path.display()))
 }
 
-/// Removes a group with those the guest's helpers may have made below; one that is not there is no error.
+/// Removes a group with the groups below, which programs of the guest may have made. A missing group is not an error.
 fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

@@ -1,4 +1,4 @@
-//! What a group used, in the form in which `runc events` tells it.
+//! Statistics of a group in the format of `runc events`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::numbers;
 
-/// Nanoseconds of a clock tick, in which version 1 counts the time of users and kernel.
+/// The length of a clock tick in nanoseconds, in which version 1 counts user and system time.
 const TICK: u64 = 10_000_000;
 
-/// Of the hierarchies of version 1.
+/// Statistics of a group of version 1.
 pub fn of_v1(places: &BTreeMap<String, PathBuf>) -> Value {
     let file = |controller: &str, name: &str| places.get(controller).map(|place| place.join(name)).unwrap_or_default();
     let one = |controller: &str, name: &str| numbers::<u64>(&file(controller, name)).first().copied().unwrap_or(0);
@@ -86,7 +86,7 @@ pub fn of_v1(places: &BTreeMap<String, PathBuf>) -> Value {
     })
 }
 
-/// Of a group of version 2, as far as it has a place in the form of version 1.
+/// Statistics of a group of version 2, converted to the format of version 1.
 pub fn of_v2(place: &Path) -> Value {
     let one = |name: &str| numbers::<u64>(&place.join(name)).first().copied();
     let cpu = table(&place.join("cpu.stat"));
@@ -101,7 +101,7 @@ pub fn of_v2(place: &Path) -> Value {
     };
     let usage = memory("");
     let mut swap = memory("swap.");
-    // Together with memory, as in version 1; without limit if either has none.
+    // Combined with memory, as in version 1; unlimited if either is.
     for name in ["usage", "limit"] {
         let number = |data: &Value| data.get(name).and_then(Value::as_u64).unwrap_or(0);
         swap[name] = number(&swap).saturating_add(number(&usage)).into();
@@ -157,7 +157,7 @@ fn block_v1(bytes: &Path, operations: &Path) -> Value {
     Value::Object(data)
 }
 
-/// `8:0 Read 4096`
+/// A line such as `8:0 Read 4096`.
 fn block_line(line: &str) -> Option<Value> {
     let mut words = line.split(' ');
     let (major, minor) = words.next()?.split_once(':')?;
@@ -169,7 +169,7 @@ fn block_entry(major: u64, minor: u64, operation: &str, value: u64) -> Value {
     json!({"major": major, "minor": minor, "op": operation, "value": value})
 }
 
-/// `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 …`
+/// Lines such as `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 …`.
 fn block_v2(path: &Path) -> Value {
     let (mut bytes, mut operations) = (Vec::new(), Vec::new());
     for line in fs::read_to_string(path).unwrap_or_default().lines() {
@@ -206,7 +206,7 @@ fn table(path: &Path) -> BTreeMap<String, u64> {
     text.lines().filter_map(line).collect()
 }
 
-/// Numbers written as `0-2,4`.
+/// Numbers in the format `0-2,4`.
 fn list(path: &Path) -> Vec<u16> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let range = |part: &str| -> Option<std::ops::RangeInclusive<u16>> {

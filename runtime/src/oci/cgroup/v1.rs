@@ -16,11 +16,11 @@ use crate::mountinfo::HostMount;
 /// Directories by controller.
 pub type Places = BTreeMap<String, PathBuf>;
 
-/// Those whose accounts or limits a container has. The hierarchy of devices is left out: a guest has none of the host.
+/// The controllers of containers. Devices are excluded, as guests have no access to those of the host.
 const CONTROLLERS: [&str; 11] =
     ["blkio", "cpu", "cpuacct", "cpuset", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"];
 
-/// Where a group is in each hierarchy that is mounted.
+/// The directory of a group in each mounted hierarchy.
 pub fn places(mounts: &[HostMount], own: &str, absolute: bool, path: &Path) -> Places {
     let mut places = Places::new();
     for mount in mounts.iter().filter(|mount| mount.kind == "cgroup") {
@@ -45,7 +45,7 @@ fn own_place<'a>(own: &'a str, controller: &str) -> &'a str {
     line.unwrap_or("/")
 }
 
-/// Makes the group in every hierarchy.
+/// Creates the group in every hierarchy.
 pub fn make(places: &Places) -> io::Result<()> {
     for (controller, place) in places {
         if controller == "cpuset" { make_cpuset(place)? } else { fs::create_dir_all(place)? }
@@ -53,10 +53,10 @@ pub fn make(places: &Places) -> io::Result<()> {
     Ok(())
 }
 
-/// What a group of processors is made of; a new one has none of it until it is given some.
+/// The CPUs and memory nodes of a cpuset, which are initially empty and must be set.
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
-/// Makes a group and those above it. One that is there may have been made by another command this very moment.
+/// Creates a cpuset and its parents. Another command may create one at the same time.
 fn make_cpuset(place: &Path) -> io::Result<()> {
     let filled = |file: &&str| fs::read_to_string(place.join(file)).is_ok_and(|text| !text.trim().is_empty());
     if CPUSET.iter().all(filled) {
@@ -114,8 +114,8 @@ pub fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
     Ok(())
 }
 
-/// Writes a value to a file of a controller. Memory the sandbox limits by itself, so for that the host's controller is not
-/// needed; and a host without any control groups limits nothing.
+/// Writes a value to a file of a controller. A missing controller is an error, except that of memory, which the sandbox
+/// limits itself, and except on a host without any control groups.
 fn set(places: &Places, controller: &str, file: &str, value: Option<impl ToString>) -> Result<()> {
     match (places.get(controller), value) {
         (_, None) => Ok(()),
@@ -131,9 +131,9 @@ fn set(places: &Places, controller: &str, file: &str, value: Option<impl ToStrin
 fn limit_cpu(places: &Places, cpu: &LinuxCpu) -> Result<()> {
     let set = |file: &str, value: Option<i64>| set(places, "cpu", file, value);
     let unsigned = |value: Option<u64>| value.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
-    // Who is idle has no share.
+    // An idle group has no shares.
     set("cpu.shares", unsigned(cpu.shares().filter(|&it| it != 0 && cpu.idle() != Some(1))))?;
-    // Whichever comes first may contradict the old value of the other.
+    // The new value may conflict with an old one of the other files, so it is tried before and after.
     let set_period = || set("cpu.cfs_period_us", unsigned(cpu.period().filter(|&it| it != 0)));
     let set_burst = || set("cpu.cfs_burst_us", unsigned(cpu.burst()));
     let (early_period, early_burst) = (set_period(), set_burst());
@@ -183,7 +183,7 @@ fn limit_io(places: &Places, block: &LinuxBlockIo) -> Result<()> {
     Ok(())
 }
 
-/// Sets both limits in the order in which the host takes them: memory alone is never above memory and swap together.
+/// Sets both limits in the order that the host accepts: memory is never above memory plus swap.
 fn memory_limits(places: &Places, limit: Option<i64>, swap: Option<i64>) -> Result<()> {
     let Some(place) = places.get("memory") else { return Ok(()) };
     let (alone, both) = (place.join("memory.limit_in_bytes"), place.join("memory.memsw.limit_in_bytes"));
@@ -202,14 +202,14 @@ fn memory_limits(places: &Places, limit: Option<i64>, swap: Option<i64>) -> Resu
     set_both()
 }
 
-/// Stops the group or lets it go on, and waits until that is so.
+/// Freezes or thaws the group and waits until this is done.
 pub fn freeze(places: &Places, frozen: bool) -> Result<bool> {
     let Some(place) = places.get("freezer").filter(|place| place.exists()) else { return Ok(false) };
     let wanted = if frozen { "FROZEN" } else { "THAWED" };
     let file = place.join("freezer.state");
     let limit = Instant::now() + Duration::from_secs(2);
     loop {
-        // Written again each time: what is about to fork can keep a group from freezing for good.
+        // Repeated, since a process that forks can prevent a group from freezing.
         write_named(&file, wanted)?;
         if fs::read_to_string(&file).with_context(|| file.display().to_string())?.trim() == wanted {
             return Ok(true);
@@ -261,7 +261,7 @@ mod tests {
         }
         fs::remove_file(places["net_cls"].join("net_cls.classid")).unwrap();
         assert!(limit(&places, &resources).is_err());
-        // Of a host without control groups nothing is asked, of one without a single controller only memory.
+        // A host without control groups sets no limits; a missing controller is tolerated only for memory.
         limit(&Places::new(), &resources).unwrap();
         for (name, file, _) in files {
             fs::write(places[name].join(file), "").unwrap();

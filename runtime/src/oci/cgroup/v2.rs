@@ -12,24 +12,24 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxMemory, LinuxResources};
 
 use super::{DEFAULT_PERIOD, MOUNTED, RDMA, convert, rdma, with_own_memory, write, write_named};
 
-/// Where a group is.
+/// The directory of a group.
 pub fn place(own: &str, absolute: bool, path: &Path) -> PathBuf {
     let mut place = PathBuf::from(MOUNTED);
     if !absolute {
-        // Beside us: a group with members cannot have groups with controllers below.
+        // A sibling of this process's group: a group with processes cannot have children with controllers.
         let here = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
         place.extend(super::clean(Path::new(here)).parent());
     }
     place.join(path)
 }
 
-/// Makes the group, with every controller that those above it offer.
+/// Creates the group, with all controllers that its parents have.
 pub fn make(place: &Path) -> io::Result<()> {
     let below = place.strip_prefix(MOUNTED).unwrap_or(place);
     let mut path = PathBuf::from(MOUNTED);
     for component in below.components() {
         for controller in words(&path.join("cgroup.controllers")) {
-            // A controller that is not given on is missed where a limit needs it.
+            // A controller that cannot be enabled is reported when a limit requires it.
             let _ = write(&path.join("cgroup.subtree_control"), &format!("+{controller}"));
         }
         path.push(component);
@@ -54,11 +54,11 @@ pub fn limit(place: &Path, resources: &LinuxResources) -> Result<()> {
         if let Some(idle) = cpu.idle() {
             set("cpu.idle", idle.to_string())?;
         }
-        // Who is idle has no weight.
+        // An idle group has no weight.
         if let Some(shares) = cpu.shares().filter(|&it| it != 0 && cpu.idle() != Some(1)) {
             set("cpu.weight", convert::weight(shares).to_string())?;
         }
-        // Whichever comes first may contradict the old value of the other.
+        // The new value may conflict with the old quota, so it is tried before and after.
         let set_burst = || cpu.burst().map_or(Ok(()), |burst| set("cpu.max.burst", burst.to_string()));
         let early_burst = set_burst();
         let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
@@ -82,7 +82,7 @@ pub fn limit(place: &Path, resources: &LinuxResources) -> Result<()> {
     for line in rdma(resources) {
         set(RDMA, line)?;
     }
-    // In the order of their names, since a map has none.
+    // Sorted by name, since a map has no order.
     for (file, value) in resources.unified().iter().flatten().collect::<BTreeMap<_, _>>() {
         set_file(place, file, value)?;
     }
@@ -92,9 +92,9 @@ pub fn limit(place: &Path, resources: &LinuxResources) -> Result<()> {
 fn limit_memory(place: &Path, memory: &LinuxMemory) -> Result<()> {
     let set = |file: &str, value: i64| write_named(&place.join(file), &number(value));
     let limit = memory.limit().unwrap_or(0);
-    // Here swap is counted alone, in the configuration together with memory.
+    // Swap is counted separately here, but together with memory in the configuration.
     if let Some(swap) = convert::swap(limit, memory.swap().unwrap_or(0))? {
-        // A host without swap has what a limit of none or all would do.
+        // Without swap on the host, a limit of zero or none needs no file.
         if place.join("memory.swap.max").exists() || swap > 0 {
             set("memory.swap.max", swap)?;
         }
@@ -137,14 +137,14 @@ fn limit_io(place: &Path, block: &LinuxBlockIo) -> Result<()> {
     Ok(())
 }
 
-/// Sets what `unified` says of a file, line by line, as the host takes them.
+/// Sets a file from `unified`, one line per write, as the host requires.
 fn set_file(place: &Path, file: &str, value: &str) -> Result<()> {
     ensure!(!file.contains('/'), "unified resource {file:?} must be a file name (no slashes)");
     let (controller, _) = file
         .split_once('.')
         .with_context(|| format!("unified resource {file:?} must be in the form CONTROLLER.PARAMETER"))?;
     let value = match file {
-        // Enforced inside, where each task is not several.
+        // The sandbox limits tasks itself: a guest task is not one task of the host.
         "pids.max" => return Ok(()),
         "memory.max" | "memory.high" => match value.trim().parse() {
             Ok(limit) => with_own_memory(limit).to_string(),
@@ -170,7 +170,7 @@ fn words(path: &Path) -> Vec<String> {
     fs::read_to_string(path).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
-/// Stops the group or lets it go on, and waits until that is so.
+/// Freezes or thaws the group and waits until this is done.
 pub fn freeze(place: &Path, frozen: bool) -> Result<bool> {
     let file = place.join("cgroup.freeze");
     if !file.exists() {
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(place("0::/\n", false, Path::new("c")), Path::new("/sys/fs/cgroup/c"));
     }
 
-    /// A directory that looks like a group.
+    /// A directory with the files of a group.
     fn group(files: &[&str]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         for file in files {

@@ -1,6 +1,6 @@
-//! A connection to a D-Bus: of the protocol what it takes to call methods and to wait for signals. The wire format is
-//! `zvariant`'s; the connection is our own, since the kept library of both (`zbus`) brings an asynchronous runtime of
-//! fifty crates and 2 MB with it, and the smaller ones cannot speak for a user of another namespace.
+//! A D-Bus connection, with the part of the protocol for method calls and signals. The wire format is `zvariant`'s. The
+//! connection is own code: the maintained library of both (`zbus`) adds an asynchronous runtime with fifty crates and 2
+//! MB, and the smaller ones do not support a user in another user namespace.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 use zvariant::serialized::{self, Data};
 use zvariant::{DynamicType, LE, Signature, Type, Value, to_bytes};
 
-/// More than any answer to what is asked here.
+/// The maximum size of a message, more than any reply has.
 const LONGEST: usize = 1 << 20;
 
-/// The part of a message before its fields.
+/// The size of a message's header before its fields.
 const FIXED: usize = 16;
 
 const METHOD_CALL: u8 = 1;
@@ -36,15 +36,15 @@ const FIELD_DESTINATION: u8 = 6;
 const FIELD_SENDER: u8 = 7;
 const FIELD_SIGNATURE: u8 = 8;
 
-/// Byte order, kind, flags, version, length of the body, serial; the fields.
+/// Byte order, type, flags, version, length of the body, serial; the fields.
 type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Value<'a>)>);
 
-/// An error that whoever was called answered with.
+/// An error reply to a method call.
 #[derive(Debug)]
 pub struct MethodError {
-    /// Such as `org.freedesktop.systemd1.UnitExists`.
+    /// The name, such as `org.freedesktop.systemd1.UnitExists`.
     pub name: String,
-    /// For people.
+    /// The message for humans.
     pub text: String,
 }
 
@@ -56,20 +56,20 @@ impl fmt::Display for MethodError {
 
 impl std::error::Error for MethodError {}
 
-/// Which method of which object.
+/// A method of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Method<'a> {
     object: Object<'a>,
     member: &'a str,
 }
 
-/// What came in.
+/// A received message.
 #[derive(Debug)]
 pub struct Message {
     kind: u8,
     reply_to: Option<u32>,
     error: String,
-    /// Who sent it; empty where there is no bus between.
+    /// The sender; empty without a message bus.
     pub sender: String,
     interface: String,
     member: String,
@@ -79,10 +79,10 @@ pub struct Message {
 }
 
 impl Message {
-    /// Its arguments.
+    /// The arguments.
     ///
     /// # Errors
-    /// They are others.
+    /// They have other types.
     pub fn arguments<T: DeserializeOwned + Type>(&self) -> Result<T> {
         let wanted = T::SIGNATURE.to_string_no_parens();
         ensure!(self.signature == wanted, "D-Bus: {} came where {wanted} was awaited", self.signature);
@@ -91,7 +91,7 @@ impl Message {
         Ok(data.deserialize().context("D-Bus: a message is malformed")?.0)
     }
 
-    /// Whether it is a signal of that name.
+    /// Whether it is a signal with this name.
     pub fn is_signal(&self, interface: &str, member: &str) -> bool {
         self.kind == SIGNAL && self.interface == interface && self.member == member
     }
@@ -107,10 +107,10 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Connects to the first place of an address such as `unix:path=/run/user/1000/bus` that answers.
+    /// Connects to the first reachable address in a list such as `unix:path=/run/user/1000/bus`.
     ///
     /// # Errors
-    /// None does, or it takes nobody like us.
+    /// No address is reachable, or the server refuses this user.
     pub fn connect(address: &str, timeout: Duration) -> Result<Bus> {
         let mut failure = None;
         for place in address.split(';').filter(|place| !place.is_empty()) {
@@ -125,8 +125,8 @@ impl Bus {
     fn new(mut stream: UnixStream, timeout: Duration) -> Result<Bus> {
         stream.set_read_timeout(Some(timeout)).context("a socket's timeout")?;
         stream.set_write_timeout(Some(timeout)).context("a socket's timeout")?;
-        // Without a name: who we are the socket tells, whatever number we have in our own user namespace. All at once,
-        // since systemd itself overlooks a message that comes together with the `BEGIN` before it.
+        // No user ID is sent: the socket's credentials identify this user outside of its user namespace. All lines are
+        // sent at once, since systemd itself ignores a message that arrives together with the `BEGIN` before it.
         stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n").context("authenticating")?;
         for wanted in ["DATA", "OK"] {
             let line = read_line(&mut stream).context("authenticating")?;
@@ -135,26 +135,26 @@ impl Bus {
         Ok(Bus { stream, serial: 0, signals: VecDeque::new(), timeout })
     }
 
-    /// Says hello, as everybody has to whose messages a bus shall carry.
+    /// Registers with the message bus, which is required before other calls.
     ///
     /// # Errors
-    /// The bus is gone.
+    /// The connection was closed.
     pub fn hello(&mut self) -> Result<()> {
         self.call(BUS.method("Hello"), &()).map(drop)
     }
 
-    /// Has the bus send signals of a kind.
+    /// Subscribes to signals.
     ///
     /// # Errors
-    /// The bus is gone, or the rule malformed.
+    /// The connection was closed, or the rule is malformed.
     pub fn watch(&mut self, rule: &str) -> Result<()> {
         self.call(BUS.method("AddMatch"), &(rule,)).map(drop)
     }
 
-    /// Calls a method and waits for the answer. An error that the other answers with is a [`MethodError`].
+    /// Calls a method and waits for the reply. An error reply is a [`MethodError`].
     ///
     /// # Errors
-    /// The other answers with one, or does not answer.
+    /// The peer sends an error reply, or does not reply.
     pub fn call<T: Serialize + DynamicType>(&mut self, method: Method<'_>, arguments: &T) -> Result<Message> {
         self.serial += 1;
         let serial = self.serial;
@@ -175,10 +175,10 @@ impl Bus {
         }
     }
 
-    /// The next signal that came since the last look or comes before `end`.
+    /// The next signal that was received since the last call, or is received before `end`.
     ///
     /// # Errors
-    /// None comes.
+    /// No signal is received.
     pub fn signal(&mut self, end: Instant) -> Result<Message> {
         if let Some(message) = self.signals.pop_front() {
             return Ok(message);
@@ -216,7 +216,7 @@ impl Bus {
     }
 }
 
-/// An object some of whose methods are called.
+/// An object with methods.
 #[derive(Clone, Copy, Debug)]
 pub struct Object<'a> {
     /// The name on the bus.
@@ -228,17 +228,17 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// One of its methods.
+    /// A method of the object.
     pub fn method(self, member: &'a str) -> Method<'a> {
         Method { object: self, member }
     }
 }
 
-/// The bus itself.
+/// The message bus.
 const BUS: Object<'static> =
     Object { destination: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus" };
 
-/// Where `unix:path=…` or `unix:abstract=…` is.
+/// The address of `unix:path=…` or `unix:abstract=…`.
 fn socket_address(place: &str) -> Result<SocketAddr> {
     let pairs = place.strip_prefix("unix:").context("only sockets of kind `unix` are known")?;
     for (key, value) in pairs.split(',').filter_map(|pair| pair.split_once('=')) {
@@ -252,7 +252,7 @@ fn socket_address(place: &str) -> Result<SocketAddr> {
     bail!("neither `path` nor `abstract` is given")
 }
 
-/// `%` and two digits stand for a byte.
+/// Decodes bytes written as `%` and two digits.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut plain = Vec::new();
@@ -268,7 +268,7 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(plain)
 }
 
-/// A line of the talk before the first message, byte by byte, as what follows it is none.
+/// Reads a line of the authentication. Reads byte by byte, since messages follow it.
 fn read_line(stream: &mut UnixStream) -> Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -284,7 +284,7 @@ fn read_line(stream: &mut UnixStream) -> Result<String> {
 fn call_bytes<T: Serialize + DynamicType>(method: Method<'_>, serial: u32, arguments: &T) -> Result<Vec<u8>> {
     let context = serialized::Context::new_dbus(LE, 0);
     let signature = arguments.signature();
-    // `zvariant` knows no empty message.
+    // `zvariant` cannot encode an empty message.
     let body = if signature == Signature::Unit { Vec::new() } else { to_bytes(context, arguments)?.bytes().to_vec() };
     let mut fields = Vec::new();
     field(&mut fields, FIELD_PATH, b'o', method.object.path);
@@ -292,7 +292,7 @@ fn call_bytes<T: Serialize + DynamicType>(method: Method<'_>, serial: u32, argum
     field(&mut fields, FIELD_MEMBER, b's', method.member);
     field(&mut fields, FIELD_DESTINATION, b's', method.object.destination);
     if !body.is_empty() {
-        // The arguments of a message are no structure.
+        // The arguments of a message are not a structure.
         field(&mut fields, FIELD_SIGNATURE, b'g', &signature.to_string_no_parens());
     }
     let mut text = vec![b'l', METHOD_CALL, 0, 1];
@@ -305,11 +305,11 @@ fn call_bytes<T: Serialize + DynamicType>(method: Method<'_>, serial: u32, argum
     Ok(text)
 }
 
-/// A field of a header. Written here, as `zvariant` has no signatures of several types.
+/// Appends a header field. Not encoded by `zvariant`, which has no signatures of several types.
 fn field(all: &mut Vec<u8>, number: u8, kind: u8, value: &str) {
     all.resize(all.len().next_multiple_of(8), 0);
     all.extend([number, 1, kind, 0]);
-    // What is written here is short.
+    // The values are short.
     match kind {
         b'g' => all.push(value.len() as u8),
         _ => all.extend((value.len() as u32).to_le_bytes()),
@@ -318,7 +318,7 @@ fn field(all: &mut Vec<u8>, number: u8, kind: u8, value: &str) {
     all.push(0);
 }
 
-/// Whether the first byte means the little end first, and how long fields and body are.
+/// Whether the message is little endian, and the lengths of its fields and body.
 fn lengths(text: &[u8]) -> Result<(bool, usize, usize)> {
     let little = match text.first() {
         Some(b'l') => true,
@@ -390,7 +390,7 @@ mod tests {
         let message = decode(&text).unwrap();
         assert_eq!((message.interface.as_str(), message.member.as_str()), ("d.e", "F"));
         assert_eq!(message.signature, "sua(sv)");
-        // Without parentheses around all.
+        // The signature has no outer parentheses.
         assert!(text.windows(9).any(|part| part == b"\x07sua(sv)\0"));
         let (word, number, _) = message.arguments::<(String, u32, Vec<(String, zvariant::OwnedValue)>)>().unwrap();
         assert_eq!((word.as_str(), number), ("x", 5));
@@ -409,7 +409,7 @@ mod tests {
         for at in 0..text.len() {
             let mut broken = text.clone();
             broken[at] ^= 0xff;
-            // It may be another message, but nothing worse.
+            // The result may be another message, but nothing worse.
             let _ = decode(&broken).and_then(|message| message.arguments::<(String, u32)>());
         }
     }

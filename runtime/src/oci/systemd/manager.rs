@@ -1,4 +1,4 @@
-//! The manager of systemd: what it is asked for units.
+//! Calls of the systemd manager on units.
 
 use std::env;
 use std::fs;
@@ -12,7 +12,7 @@ use zvariant::{OwnedObjectPath, OwnedValue, Value};
 use super::Property;
 use super::bus::{Bus, Message, MethodError, Object};
 
-/// How long systemd may take for one thing.
+/// The timeout of an operation of systemd.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 const MANAGER: Object<'static> = Object {
@@ -23,25 +23,25 @@ const MANAGER: Object<'static> = Object {
 
 const PROPERTIES: Object<'static> = Object { interface: "org.freedesktop.DBus.Properties", ..MANAGER };
 
-/// Of the signals only the end of a job is awaited.
+/// Of the signals, only the end of a job is used.
 const JOB_ENDS: &str = "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',\
                         interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
 
-/// Number, job, unit, result.
+/// The ID, job, unit and result.
 type JobRemoved = (u32, OwnedObjectPath, String, String);
 
 /// A connection to a manager.
 pub struct Manager {
     bus: Bus,
-    /// Its release.
+    /// The version of systemd.
     pub version: u32,
 }
 
 impl Manager {
-    /// Connects to the manager of the system, or to that of the `user` who runs this.
+    /// Connects to the system manager or, for `user`, to that of the calling user.
     ///
     /// # Errors
-    /// There is no systemd, or its bus does not answer.
+    /// There is no systemd, or its bus does not reply.
     pub fn connect(user: bool) -> Result<Manager> {
         let found = if user { user_bus() } else { system_bus() };
         let version = |mut bus: Bus| -> Result<Manager> {
@@ -61,18 +61,18 @@ impl Manager {
         })
     }
 
-    /// The control group that the manager's own tree begins with.
+    /// The control group at the root of the manager's tree.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The manager does not reply.
     pub fn control_group(&mut self) -> Result<String> {
         property(&mut self.bus, "ControlGroup")
     }
 
-    /// Makes a unit that is there only for this and waits until it is there. What a failed one of that name left goes.
+    /// Starts a transient unit and waits until it is active. A failed unit of that name is reset first.
     ///
     /// # Errors
-    /// There is such a unit, or systemd does not take a property.
+    /// The unit exists, or systemd refuses a property.
     pub fn start(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         let auxiliary: [(&str, Vec<Property>); 0] = [];
         let call = |bus: &mut Bus| {
@@ -94,16 +94,16 @@ impl Manager {
         Ok(())
     }
 
-    /// Stops a unit and waits until it is gone; one that is not there is no error.
+    /// Stops a unit and waits until it is inactive. A missing unit is not an error.
     ///
     /// # Errors
-    /// It does not end.
+    /// The unit does not stop.
     pub fn stop(&mut self, unit: &str) -> Result<()> {
         let result = match self.bus.call(MANAGER.method("StopUnit"), &(unit, "replace")) {
             Err(error) if is(&error, "NoSuchUnit") => return Ok(()),
             answer => answer.and_then(|answer| self.finish(&answer)),
         };
-        // Who has failed stays until somebody has taken note of it.
+        // A failed unit remains until it is reset.
         self.forget_failure(unit);
         let shown = || format!("stopping systemd unit `{unit}`");
         let result = result.with_context(shown)?;
@@ -111,10 +111,10 @@ impl Manager {
         Ok(())
     }
 
-    /// Changes properties of a unit until the host's next start.
+    /// Changes properties of a unit until the next boot.
     ///
     /// # Errors
-    /// systemd does not take one.
+    /// systemd refuses a property.
     pub fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         self.bus
             .call(MANAGER.method("SetUnitProperties"), &(unit, true, properties))
@@ -130,13 +130,13 @@ impl Manager {
         }
     }
 
-    /// Waits for the end of the job that a call began, and tells how that ended.
+    /// Waits for the end of the job in the reply, and returns the job's result.
     fn finish(&mut self, answer: &Message) -> Result<String> {
         let (job,) = answer.arguments::<(OwnedObjectPath,)>()?;
         let end = Instant::now() + TIMEOUT;
         loop {
             let signal = self.bus.signal(end).context("waiting for systemd's job")?;
-            // Anybody could send a signal of that name.
+            // Any process could send a signal with that name.
             if signal.sender != answer.sender || !signal.is_signal(MANAGER.interface, "JobRemoved") {
                 continue;
             }
@@ -168,7 +168,7 @@ fn ready(mut bus: Bus) -> Result<Bus> {
     Ok(bus)
 }
 
-/// The bus of the system, or without one systemd's own socket, which is for root alone.
+/// The system bus or, without one, systemd's private socket, which only root can use.
 fn system_bus() -> Result<Bus> {
     let address =
         env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| "unix:path=/run/dbus/system_bus_socket".into());
@@ -176,12 +176,12 @@ fn system_bus() -> Result<Bus> {
         if !geteuid().is_root() {
             return Err(error);
         }
-        // No bus: neither a hello is awaited nor a rule.
+        // A private socket needs neither registration nor subscriptions.
         Bus::connect("unix:path=/run/systemd/private", TIMEOUT).map_err(|_| error)
     })
 }
 
-/// The bus of the user's session, whom another user namespace may call root.
+/// The bus of the user's session. In a user namespace, the user may appear as root.
 fn user_bus() -> Result<Bus> {
     let mut addresses: Vec<String> = env::var("DBUS_SESSION_BUS_ADDRESS").into_iter().collect();
     let directory = env::var("XDG_RUNTIME_DIR").ok().or_else(|| {
@@ -194,7 +194,7 @@ fn user_bus() -> Result<Bus> {
     )
 }
 
-/// The number that a user has outside of a user namespace.
+/// The ID of a user outside of a user namespace.
 fn outside(map: &str, user: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut words = line.split_whitespace().map_while(|word| word.parse::<u32>().ok());

@@ -1,5 +1,5 @@
-//! The control group of a container as a unit of systemd, which then knows what it is: a transient scope, made, changed
-//! and stopped by the manager of the system or of a user (`--systemd-cgroup`).
+//! The control group of a container as a systemd unit, so that systemd can manage it: a transient scope, which the
+//! system or user manager makes, changes and stops (`--systemd-cgroup`).
 
 mod bus;
 mod manager;

@@ -9,22 +9,22 @@ use zvariant::Value;
 use super::{Property, text};
 use crate::oci::cgroup::{DEFAULT_PERIOD, convert, with_own_memory};
 
-/// What systemd calls no limit.
+/// systemd's value for no limit.
 const INFINITY: u64 = u64::MAX;
 
-/// Annotations with this before their name are properties.
+/// The prefix of annotations that are properties.
 const PREFIX: &str = "org.systemd.property.";
 
-/// The release that knows of periods of processor time.
+/// The first version with periods of CPU time.
 const WITH_PERIODS: u32 = 242;
 
-/// The release that knows of processors.
+/// The first version with sets of CPUs.
 const WITH_PROCESSORS: u32 = 244;
 
-/// The properties for what `linux.resources` says; limits that only we set in the files of the group are not among them.
+/// The properties for `linux.resources`, without limits that are only set in the files of the group.
 ///
 /// # Errors
-/// A limit makes no sense.
+/// A limit is invalid.
 pub fn limits(resources: &LinuxResources, unified: bool, version: u32) -> Result<Vec<Property>> {
     let mut all = Limits { properties: Vec::new(), version };
     let (limit, reservation, swap) = resources.memory().as_ref().map_or((0, 0, 0), |memory| {
@@ -61,7 +61,8 @@ pub fn limits(resources: &LinuxResources, unified: bool, version: u32) -> Result
         all.add("BlockIOWeight", u64::from(weight));
     }
     if resources.pids().as_ref().is_some_and(|pids| pids.limit() != 0) {
-        // Limited inside, where a task is not several; without a word, systemd would set a limit of its own.
+        // The sandbox limits tasks itself: a guest task is not one task of the host. Without this property, systemd
+        // would set a limit of its own.
         all.add("TasksMax", INFINITY);
     }
     if unified {
@@ -82,7 +83,7 @@ impl Limits {
         self.properties.push((name.to_owned(), value.into()));
     }
 
-    /// `quota` microseconds in each `period`; a negative quota is none.
+    /// Sets a quota in microseconds per `period`; a negative quota is none.
     fn quota(&mut self, quota: i64, period: u64) {
         if period != 0 && self.version >= WITH_PERIODS {
             self.add("CPUQuotaPeriodUSec", period);
@@ -92,7 +93,7 @@ impl Limits {
         }
         let period = if period == 0 { DEFAULT_PERIOD } else { period };
         let per_second = u64::try_from(quota).ok().filter(|&quota| quota > 0);
-        // Whole percents are all that systemd knows; rounded up, the group's own file can have its limit.
+        // systemd only supports whole percents. Rounded up, so that the group's own file can have the exact limit.
         let per_second = per_second.map_or(INFINITY, |quota| {
             (quota.saturating_mul(1_000_000) / period).div_ceil(10_000).saturating_mul(10_000)
         });
@@ -106,7 +107,7 @@ impl Limits {
         Ok(())
     }
 
-    /// A file of the group that a property stands for; others systemd does not touch.
+    /// Sets the property for a file of the group, if there is one.
     fn file(&mut self, file: &str, value: &str) -> Result<()> {
         let bytes = |own: bool| -> Result<u64> {
             if value == "max" {
@@ -140,7 +141,7 @@ fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(INFINITY)
 }
 
-/// A set of numbers such as `0-2,4`: a bit for each, the least byte first.
+/// A set of numbers such as `0-2,4` as a bit mask, the lowest byte first.
 fn bits(list: &str) -> Option<Vec<u8>> {
     let mut bits = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -156,7 +157,7 @@ fn bits(list: &str) -> Option<Vec<u8>> {
     (!bits.is_empty()).then_some(bits)
 }
 
-/// The properties that annotations such as `org.systemd.property.TimeoutStopSec` name.
+/// The properties in annotations such as `org.systemd.property.TimeoutStopSec`.
 ///
 /// # Errors
 /// A name or a value is malformed.
@@ -169,7 +170,7 @@ pub fn of_annotations(annotations: &BTreeMap<String, String>) -> Result<Vec<Prop
             "annotation {key}: {name:?} is no name of a property"
         );
         let parsed = text::parse(value).with_context(|| format!("annotation {key}={value}: value parse error"))?;
-        // What files of units have in seconds, the bus has in microseconds.
+        // Unit files have seconds where the bus has microseconds.
         let seconds = name.strip_suffix("Sec").filter(|stem| stem.ends_with(|c: char| c.is_ascii_lowercase()));
         all.push(match seconds {
             Some(stem) => {

@@ -1,4 +1,4 @@
-//! The unit that a container is: its name and its place.
+//! The unit of a container: its name and place.
 
 use std::path::PathBuf;
 
@@ -8,25 +8,25 @@ use zvariant::Value;
 
 use super::Property;
 
-/// The longest name of a unit.
+/// The maximum length of a unit's name.
 const LONGEST: usize = 255;
 
-/// A scope: a unit around processes that systemd did not start.
+/// A scope: a unit of processes that systemd did not start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The slice it lies in.
+    /// Its slice.
     pub slice: String,
-    /// Whether it is the user's manager that has it, and not the system's.
+    /// Whether it belongs to the user manager instead of the system manager.
     pub user: bool,
 }
 
 impl Scope {
-    /// The one that `cgroupsPath` names as `SLICE:PREFIX:NAME`, or, where it does not, one for the container.
+    /// The scope in `cgroupsPath` (`SLICE:PREFIX:NAME`) or, if that is empty, the default one of the container.
     ///
     /// # Errors
-    /// It is no such name.
+    /// The name is malformed.
     pub fn named(path: Option<&str>, id: &str, user: bool) -> Result<Scope> {
         let malformed = |name: &str| {
             format!(
@@ -49,7 +49,7 @@ impl Scope {
         Ok(Scope { name, slice: slice.to_owned(), user })
     }
 
-    /// Where its control group is in the manager's tree: a slice lies in those its name begins with.
+    /// The path of its control group in the manager's tree. A slice is below those that are prefixes of its name.
     pub fn path(&self) -> PathBuf {
         let stem = self.slice.strip_suffix(".slice").unwrap_or(&self.slice);
         let mut path = PathBuf::new();
@@ -61,7 +61,7 @@ impl Scope {
         path.join(&self.name)
     }
 
-    /// What makes it the unit of a container: its process, what is counted, and that its groups are left to us.
+    /// The properties of the unit: its process, accounting, and delegation of its groups.
     pub fn properties(&self, id: &str, pid: u32, io_accounting: &str) -> Vec<Property> {
         let mut all: Vec<Property> = vec![
             ("Description".into(), format!("Amber container {id}").into()),

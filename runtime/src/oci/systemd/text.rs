@@ -1,15 +1,15 @@
-//! Values of D-Bus written as text, in the form GLib gave it: `uint64 5`, `'text'`, `['a.service', 'b.service']`.
+//! Parsing of D-Bus values in GLib's text format: `uint64 5`, `'text'`, `['a.service', 'b.service']`.
 
 use anyhow::{Context, Result, bail, ensure};
 use zvariant::{Array, ObjectPath, Signature, Value};
 
-/// How deep arrays and variants may lie in one another.
+/// The maximum nesting of arrays and variants.
 const DEPTH: u32 = 16;
 
-/// The value that a text means. A number without a type is an `int32`, with a point or exponent a `double`.
+/// Parses a value. A number without a type is an `int32`, with a point or exponent a `double`.
 ///
 /// # Errors
-/// It means none; structures and dictionaries are not known.
+/// The text is malformed; structures and dictionaries are not supported.
 pub fn parse(text: &str) -> Result<Value<'static>> {
     let mut parser = Parser { rest: text };
     let value = parser.value(None, DEPTH)?;
@@ -27,7 +27,7 @@ impl<'a> Parser<'a> {
         self.rest = self.rest.trim_start();
     }
 
-    /// Takes a sign if it comes next.
+    /// Consumes a sign if it comes next.
     fn sign(&mut self, sign: char) -> bool {
         self.blanks();
         let rest = self.rest.strip_prefix(sign);
