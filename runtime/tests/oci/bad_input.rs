@@ -1,4 +1,4 @@
-//! What cannot be done is refused in one line, and nothing half-made is left.
+//! Invalid requests are refused in one line, and nothing half-made is left.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -51,7 +51,7 @@ fn bundles_are_refused_with_the_reason() {
     );
     refused(world, "/linux/sysctl", json!({"net.ipv4.no_such": "1"}), "net.ipv4.no_such");
     refused(world, "/linux/sysctl", json!({"net.ipv4.../kernel/msgmax": "1"}), "no such parameter");
-    // In nobody's own network namespace.
+    // In the network namespace of the host.
     let namespaces =
         std::mem::replace(world.config.pointer_mut("/linux/namespaces").unwrap(), json!([{"type": "pid"}]));
     refused(world, "/linux/sysctl", json!({"net.ipv4.ip_default_ttl": "64"}), "is not allowed in the host's network");
@@ -62,7 +62,7 @@ fn bundles_are_refused_with_the_reason() {
     assert!(outcome.code == 1 && outcome.err.contains("config.json"), "{outcome:?}");
 }
 
-/// Who can write to a directory above a root must not choose what of the host becomes the root.
+/// A user who can write to a directory above a root must not be able to substitute another part of the host.
 #[test]
 fn a_root_behind_a_symbolic_link_is_refused() {
     let world = &mut World::new(&["serve"]);
@@ -71,7 +71,7 @@ fn a_root_behind_a_symbolic_link_is_refused() {
     symlink("bundle", world.path("above")).unwrap();
     refused(world, "/root/path", json!("link"), words);
     refused(world, "/root/path", json!(world.path("above/rootfs")), words);
-    // Also one that is put there when the path was looked at already.
+    // Also a link that is put there after the path was checked.
     fs::create_dir(world.path("outside")).unwrap();
     fs::copy(world.path("bundle/rootfs/guest"), world.path("outside/guest")).unwrap();
     let script = format!("cd {} && mv rootfs old && ln -s ../outside rootfs", world.path("bundle").display());
@@ -80,7 +80,7 @@ fn a_root_behind_a_symbolic_link_is_refused() {
     assert_eq!(fs::read_dir(world.path("outside")).unwrap().count(), 1);
     fs::remove_file(world.path("bundle/rootfs")).unwrap();
     fs::rename(world.path("bundle/old"), world.path("bundle/rootfs")).unwrap();
-    // The bundle's own directory is the caller's, who may name it as they like, and a root may lie beside it.
+    // The caller may give the bundle's directory any name, and a root may be beside it.
     world.config["root"]["path"] = json!("./no such/../../bundle/rootfs");
     world.write();
     world.ok(&["create", "--bundle", world.path("above").to_str().unwrap(), "a"]);
@@ -138,7 +138,7 @@ fn a_state_of_another_process_is_a_dead_one() {
     world.ended("a");
     let file = world.path("state/a/state.json");
     let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    // As after a restart of the host: the number is somebody else's now.
+    // As after a reboot of the host: the process ID belongs to another process.
     state["pid"] = json!(std::process::id());
     fs::write(&file, state.to_string()).unwrap();
     assert_eq!(world.status("a"), "stopped");

@@ -1,4 +1,5 @@
-//! What a process may do follows from execve(2), whoever starts it. Every expectation here is what runc 1.1.5 gives.
+//! The credentials of a process follow from execve(2), however it is started. All expectations are results of runc
+//! 1.1.5.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

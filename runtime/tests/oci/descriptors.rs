@@ -60,7 +60,7 @@ fn the_first_process_has_files_pipes_and_directories() {
     reader.read_to_string(&mut piped).unwrap();
     assert_eq!(piped, "pipe");
     assert!(world.path("handed/tree/made").exists());
-    // The position is one for all who have it.
+    // The position is shared by all holders of the descriptor.
     let mut words = String::new();
     rest.read_to_string(&mut words).unwrap();
     assert_eq!(words, " words");

@@ -1,4 +1,4 @@
-//! What commands print, in the forms in which others read it.
+//! The output of commands, in the formats that other programs parse.
 
 use std::process::Command;
 

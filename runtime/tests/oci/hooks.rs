@@ -131,7 +131,7 @@ fn a_hook_of_the_container_ends_in_time_or_with_it() {
     assert!(!start.wait().unwrap().success());
 }
 
-/// A hook is over when nobody has its streams any more.
+/// A hook is over when no process has its streams open.
 #[test]
 fn who_a_hook_leaves_behind_does_not_outlast_its_time() {
     let world =

@@ -1,4 +1,4 @@
-//! A container that fills its memory with whatever a kernel keeps lives on.
+//! A container survives when it fills its memory with kernel objects.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -34,7 +34,7 @@ const KINDS: &[(&str, &str)] = &[
     ("contexts", "Resource temporarily unavailable"),
     ("timers", "Resource temporarily unavailable"),
     ("signals", "Resource temporarily unavailable"),
-    // Long texts, which nobody keeps as a whole.
+    // Long texts, which are not kept as a whole.
     ("watched", "Success"),
     ("locks", "Success"),
 ];
@@ -104,7 +104,7 @@ impl Namespace {
         table.lines().skip(1).filter(|line| line.split_whitespace().nth(3) == Some(FIN_WAIT1)).count()
     }
 
-    /// Changes the addresses often, of which each netlink socket in that group is told.
+    /// Changes addresses often, which notifies each netlink socket in the group.
     fn change_addresses(&self) {
         let script =
             "for i in $(seq 100); do ip address add 10.0.0.$i dev lo && ip address del 10.0.0.$i/32 dev lo; done";
@@ -206,7 +206,7 @@ fn ends_well(programs: &[(&str, &str)]) {
     }
 }
 
-/// What waits for neighbours that do not answer is charged to nobody: of that the host keeps less.
+/// Packets queued for unresolved neighbours are charged to no socket, so the host's queues are shortened.
 #[test]
 fn a_container_with_a_limit_has_short_queues_for_neighbours() {
     let namespace = Namespace::new();

@@ -1,4 +1,4 @@
-//! What who enters the mount namespace of a sandbox from outside sees there.
+//! The `/proc` for processes that enter the mount namespace of a sandbox from outside.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::common::{Outcome, World};
 use crate::systemd_bus::{Behaviour, SystemdBus};
 
-/// A container that waits, limited, in a scope with that end of its name; none for ordinary users, who have no groups.
+/// A limited, waiting container in a scope with this end of its name; none for ordinary users, who have no groups.
 fn world(name: &str, behaviour: Behaviour) -> Option<(World, SystemdBus, String)> {
     if !geteuid().is_root() || !Path::new("/sys/fs/cgroup").is_dir() {
         eprintln!("skipped: this needs root and control groups");
@@ -18,7 +18,7 @@ fn world(name: &str, behaviour: Behaviour) -> Option<(World, SystemdBus, String)
     let mut world = World::new(&["serve"]);
     let bus = SystemdBus::listen(&world.path("bus"), behaviour);
     let unique = world.directory.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned();
-    // In the root of the tree, since nobody removes slices here.
+    // In the root of the tree, since slices are not removed here.
     world.config["linux"]["cgroupsPath"] = json!(format!("-.slice:amber-tests-{unique}:{name}"));
     world.config["linux"]["resources"] = json!({
         "memory": {"limit": 256 << 20}, "cpu": {"shares": 512, "quota": 50_000}, "pids": {"limit": 50},

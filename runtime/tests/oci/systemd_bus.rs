@@ -1,4 +1,4 @@
-//! A bus with something on it that answers as systemd does.
+//! A bus with a substitute for systemd.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,7 +12,7 @@ use zvariant::{DynamicType, LE, ObjectPath, OwnedValue, Signature, Value, to_byt
 type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Value<'a>)>);
 type Properties = Vec<(String, OwnedValue)>;
 
-/// Who speaks for systemd.
+/// The bus name of the substitute.
 const SYSTEMD: &str = ":1.1";
 const JOB: &str = "/org/freedesktop/systemd1/job/5";
 
@@ -34,7 +34,7 @@ impl Call {
 /// What it does.
 #[derive(Clone, Default)]
 pub struct Behaviour {
-    /// How jobs end, `done` unless told.
+    /// The result of jobs; `done` by default.
     pub result: Option<&'static str>,
     /// Whether there is a unit of every name until it is reset.
     pub failed_before: bool,
@@ -67,7 +67,7 @@ impl SystemdBus {
         bus
     }
 
-    /// What was asked of systemd since the last look.
+    /// The calls since the last one of this function.
     pub fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }

@@ -1,4 +1,4 @@
-//! What is wrong is named in one line, with a status that tells who is to blame, and nothing is left behind.
+//! Errors are reported in one line, with a status that shows the responsible side, and nothing is left behind.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

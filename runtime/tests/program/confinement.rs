@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::common::{amber, amber_do, children, run, status, wait};
 
-/// A user who is nobody in particular.
+/// An unprivileged user.
 const USER: u32 = 54321;
 
 /// A sandbox whose guest waits for its standard input to close.

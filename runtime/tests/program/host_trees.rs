@@ -113,7 +113,7 @@ fn a_bound_proc_tells_of_the_machine_and_of_nobody_in_particular() {
     assert_eq!(outcome.err.matches("tty/driver': Permission denied").count(), 1, "{outcome:?}");
 }
 
-/// Who serves that has no rights, sees nothing but that, and ends with the sandbox.
+/// The reader has no rights, sees nothing but the tree, and ends with the sandbox.
 #[test]
 fn a_bound_proc_is_read_by_a_process_without_rights() {
     if !is_root() {
@@ -190,8 +190,8 @@ fn trees_are_without_what_is_no_tree_of_files() {
     check(command.args(["do", "--"]).args(SCRIPT));
 }
 
-/// Where a directory is mounted twice, and files change places through one of the mounts, a name that the other mount knows
-/// says nothing about the owner and the mode of the file it stood for.
+/// If a directory is mounted twice and files are renamed through one of the mounts, a name known through the other
+/// mount does not determine the owner and mode of its former file.
 #[test]
 fn a_name_that_stands_for_another_file_changes_no_owner() {
     if !is_root() {

@@ -17,7 +17,7 @@ fn with_devices(prepare: &str, lowly: bool, flags: &str) -> Option<Outcome> {
     }
     let place = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
-    // Where the program was built not everybody may go.
+    // Not every user can access the directory in which the program was built.
     let amber = place.path().join("amber");
     fs::copy(Path::new(env!("CARGO_BIN_EXE_amber")), &amber).unwrap();
     fs::set_permissions(&amber, Permissions::from_mode(0o755)).unwrap();
@@ -59,7 +59,7 @@ fn without_kvm_the_other_platform_serves() {
         assert_eq!((outcome.code, outcome.out.as_str()), (0, "hello\n"), "{outcome:?}");
         let said = outcome.err.lines().find(|line| line.contains("platform ptrace"));
         assert!(said.is_some_and(|line| words.iter().all(|word| line.contains(word))), "{outcome:?}");
-        // Who did not ask is told nothing.
+        // Without the flag, nothing is reported.
         let Some(outcome) = with_devices(prepare, lowly, "") else { return };
         assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (0, "hello\n", ""), "{outcome:?}");
     }
