@@ -81,7 +81,7 @@ pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
         _ => {
             if let (Some(kind), false) = (kind, tells_of_machine(magic, number)) {
                 log::warn!(
-                    "{} is on the host's {kind}, which answers to whoever opens it: at {target} the guest sees nothing \
+                    "{} is on the host's {kind}, whose files depend on the opener: at {target} the guest sees nothing \
                      of it",
                     source.display()
                 );

@@ -55,7 +55,7 @@ mod numbers {
 pub const ABSENT: &[HostCall] = list! {
     clone3, "threads: its flags are in memory, where no filter sees them";
     set_robust_list, "locks shared with other processes, of which there are none";
-    getcpu, "the processor, which the vDSO knows";
+    getcpu, "the CPU's number, which the vDSO returns";
     sched_getaffinity, "how many arenas the heap may have";
     prlimit64, "the size of a thread's stack";
     openat, "the heap's look at `vm.overcommit_memory`", BY_PATH;
@@ -119,7 +119,7 @@ pub const CALLS: &[(Part, HostCall)] = list! {
     tgkill, Always, "leaving guest code to look at a signal; an abort; stopping with the guest", TO_ITSELF;
     restart_syscall, Always, "a wait goes on after a stop";
     sched_yield, Always, "spinning politely";
-    clock_gettime, Always, "clocks, where the host's vDSO cannot tell them";
+    clock_gettime, Always, "clocks that the host's vDSO does not support";
     getrandom, Always, "random numbers, seeds of hash tables";
     epoll_create1, Always, "waiting for standard streams and terminals";
     epoll_ctl, Always, "waiting for standard streams and terminals";
@@ -169,7 +169,7 @@ pub const CALLS: &[(Part, HostCall)] = list! {
     accept4, Control, "a command of the runtime";
     recvmsg, Control, "a command, with descriptors";
     sendmsg, Control, "an answer";
-    getsockopt, Control, "who commands", SOCKET_OPTIONS;
+    getsockopt, Control, "credentials of the connecting command", SOCKET_OPTIONS;
     setsockopt, Control, "how long a command may take", SOCKET_OPTIONS;
     ioctl, Control, "a connection that does not wait", WITHOUT_WAITING;
     prctl, Control, "outliving the process that made the sandbox", DEATH_OF_PARENT;

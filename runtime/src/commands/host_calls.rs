@@ -57,7 +57,7 @@ fn json(Listed(part, call): &Listed) -> Value {
 fn markdown(list: &[&Listed]) -> String {
     let mut out = String::from(
         "# Host calls\n\n\
-         What Amber itself asks of the host's kernel while a guest runs. A seccomp filter made from this list traps every\n\
+         The calls that Amber itself makes on the host while a guest runs. A seccomp filter made from this list traps every\n\
          other call, and every call with other arguments than those named: Amber writes a line to its log and ends with\n\
          status 125. `amber host-calls --format markdown` writes this page.\n\n\
          The parts: *always*, in every sandbox; *ptrace* and *kvm*, on that platform; *handed files*, if a descriptor that\n\
@@ -66,13 +66,13 @@ fn markdown(list: &[&Listed]) -> String {
          a network namespace of the sandbox's own; *control socket*, for containers. Stubs of the platform ptrace have a\n\
          filter of their own, with eight calls that only their own page of code may make.\n\n",
     );
-    out.push_str("What the C library asks by itself fails with ENOSYS, as on a host that lacks it:\n\n");
+    out.push_str("Calls that only the C library makes fail with ENOSYS, as on a host without them:\n\n");
     for call in ABSENT {
         let only = if call.rules.is_empty() { String::new() } else { format!(" ({})", rules(call)) };
         let _ = writeln!(out, "- `{}`{only}: {}", call.name, call.reason);
     }
     out.push_str(
-        "\nWhere a guest was given `/proc` or `/sys` of the host, a process without rights reads them. It asks only for these,\n\
+        "\nIf a guest has `/proc` or `/sys` of the host, an unprivileged process reads them. It makes only these calls,\n\
          and any other call ends it:\n\n",
     );
     for call in READER {

@@ -74,7 +74,7 @@ fn activated() -> u16 {
 /// Makes sure that a descriptor gives access to nothing but its own file.
 fn prepare(file: OwnedFd) -> Result<OwnedFd> {
     if is_directory(&file)? {
-        return confine::tree(&file).context("is a directory, which only who may mount can hand on");
+        return confine::tree(&file).context("is a directory, which can only be passed on with the right to mount");
     }
     let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).context("its flags")?);
     ensure!(!flags.contains(OFlag::O_PATH), "stands for a place (O_PATH), which is not offered");

@@ -98,7 +98,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
     send(channel, &Step::Namespaces(number), &[])?;
     let state = match receive::<Step>(channel)? {
         Some((Step::Hooked(state), _)) => state,
-        _ => bail!("whoever makes the sandbox is gone"),
+        _ => bail!("the command that creates the sandbox has ended"),
     };
     hooks::run_inside(launch.spec.hooks().as_ref(), &state)?;
 
