@@ -223,7 +223,7 @@ pub fn breakpoints_belong_to_one_thread(machine: &Machine) {
     let _room = other.context.prepare_thread(&*other.space).unwrap();
     std::mem::swap(&mut other.space, &mut guest.space);
     assert_eq!(guest.run(), stop(TRAP_HWBKPT, REST));
-    guest.context.recycle();
+    guest.context.recycle(&*guest.space);
     assert_eq!(guest.context.breakpoints_hit(), 0);
     guest.registers.eflags &= !RESUME_FLAG;
     guest.registers.rip = CODE;

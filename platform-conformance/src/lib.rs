@@ -81,6 +81,8 @@ macro_rules! conformance_tests {
             threads_share_a_space,
             threads_come_and_go,
             a_context_that_rested_serves_again,
+            a_context_that_never_ran_in_a_space_serves_there,
+            an_interrupted_first_run_keeps_its_reservation,
             no_interruption_is_lost,
             interruptions_leave_no_trace,
             single_steps_stop_after_each_instruction,

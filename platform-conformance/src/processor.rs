@@ -111,7 +111,7 @@ pub fn protection_keys_belong_to_one_thread(machine: &Machine) {
         guest.context.set_fpu_state(&state).unwrap();
         guest.run_to_call();
         assert_eq!(guest.registers.r8, NOTHING);
-        guest.context.recycle();
+        guest.context.recycle(&*guest.space);
         guest.registers.rip = CODE;
         guest.run_to_call();
         assert_eq!(guest.registers.r8, usual);
@@ -188,7 +188,7 @@ pub fn vector_state_is_nobody_elses(machine: &Machine) {
         };
         left("beside it");
         guest.run_to_call();
-        guest.context.recycle();
+        guest.context.recycle(&*guest.space);
         left("after it rested");
         drop(guest);
         left("after it ended");

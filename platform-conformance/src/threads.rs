@@ -124,8 +124,8 @@ pub fn a_context_that_rested_serves_again(machine: &Machine) {
         assert_eq!((guest.registers.orig_rax, guest.registers.rdi), (rax, 0));
         guest.context.interrupter().interrupt();
         guest.context.set_waiting(true);
-        guest.context.recycle();
-        guest.context.recycle();
+        assert!(guest.context.recycle(space.as_ref()));
+        assert!(guest.context.recycle(space.as_ref()));
         std::mem::swap(&mut guest.context, &mut context);
     };
     first.load(code::report_fpu());
@@ -142,6 +142,36 @@ pub fn a_context_that_rested_serves_again(machine: &Machine) {
     let other = first.context.fork_space(&*first.space).unwrap();
     drop(first);
     serve(&other, 6);
+}
+
+/// A recycled context runs a new thread of a space in which it never ran itself, since its last thread was killed early.
+pub fn a_context_that_never_ran_in_a_space_serves_there(machine: &Machine) {
+    let mut first = Guest::new(machine, code::call_forever());
+    let mut other = Guest::new(machine, code::call_forever());
+    first.run_to_call();
+    other.run_to_call();
+    let mut guest = Guest::thread(machine, first.space.clone());
+    for owner in [&mut first, &mut other] {
+        let attached = guest.context.recycle(&*owner.space);
+        let _room = (!attached).then(|| owner.context.prepare_thread(&*owner.space).unwrap());
+        guest.space = owner.space.clone();
+        guest.run_to_call();
+    }
+}
+
+/// A context keeps what was reserved for it also if an interrupt ends its first run at once.
+pub fn an_interrupted_first_run_keeps_its_reservation(machine: &Machine) {
+    let mut first = Guest::new(machine, code::call_forever());
+    first.run_to_call();
+    let room = first.context.prepare_thread(&*first.space).unwrap();
+    let mut second = Guest::thread(machine, first.space.clone());
+    second.context.interrupter().interrupt();
+    assert_eq!(second.run(), Trap::Interrupted);
+    drop(room);
+    let _room = first.context.prepare_thread(&*first.space).unwrap();
+    let mut third = Guest::thread(machine, first.space.clone());
+    third.run_to_call();
+    second.run_to_call();
 }
 
 /// Each interrupt ends one run, whenever it occurs.

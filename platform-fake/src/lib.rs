@@ -359,11 +359,12 @@ impl Context for Thread {
         Ok(ThreadReservation::unlimited())
     }
 
-    fn recycle(&mut self) {
+    fn recycle(&mut self, _: &dyn AddressSpace) -> bool {
         self.program = None;
         self.pending = None;
         self.call_site = None;
         self.fpu_state = self.format.initial();
+        true
     }
 
     fn fpu_state(&mut self) -> Result<FpuState, PlatformError> {

@@ -261,13 +261,14 @@ impl Context for KvmContext {
         Ok(())
     }
 
-    fn recycle(&mut self) {
+    fn recycle(&mut self, _: &dyn AddressSpace) -> bool {
         self.release();
         self.handle.run_state.take_interrupt();
         self.fpu = Some(self.shared.pool.format().initial());
         self.answers = Vec::new();
         self.answers_changed = true;
         (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
+        true
     }
 
     fn fpu_state(&mut self) -> Result<FpuState, PlatformError> {

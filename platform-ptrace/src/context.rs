@@ -243,6 +243,8 @@ fn downcast(space: &dyn AddressSpace) -> Result<&Space, PlatformError> {
 impl Context for TracedContext {
     fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError> {
         let space = downcast(space)?;
+        // Also where an interrupt is pending: after a run the caller gives up its reservation of the thread.
+        self.enter(space)?;
         loop {
             if self.handle.run_state.take_interrupt() {
                 return Ok(Trap::Interrupted);
@@ -283,7 +285,7 @@ impl Context for TracedContext {
         self.enter(downcast(space)?)?.reserve_thread().map(ThreadReservation::new)
     }
 
-    fn recycle(&mut self) {
+    fn recycle(&mut self, space: &dyn AddressSpace) -> bool {
         self.set_waiting(true);
         self.handle.set_target(None);
         self.handle.run_state.take_interrupt();
@@ -292,6 +294,8 @@ impl Context for TracedContext {
         }
         (self.breakpoints, self.hit) = (DebugRegisters::default(), 0);
         self.fpu = Some(self.shared.fpu.initial());
+        let cached = self.cached.as_ref().zip(downcast(space).ok());
+        cached.is_some_and(|(cached, space)| cached.is_of(space.stub()))
     }
 
     fn set_waiting(&self, waiting: bool) {

@@ -65,6 +65,11 @@ pub struct CachedTracee {
 }
 
 impl CachedTracee {
+    /// Whether it is a thread of `stub`.
+    pub fn is_of(&self, stub: &Arc<Stub>) -> bool {
+        std::ptr::eq(self.stub.as_ptr(), Arc::as_ptr(stub))
+    }
+
     /// Makes it a tracee again, if its stub still exists.
     pub fn reuse(self) -> Option<Tracee> {
         let stub = self.stub.upgrade()?;

@@ -156,7 +156,8 @@ pub trait Context {
     /// [`Trap::Exception`] with SIGSEGV.
     ///
     /// The first run of a context starts with the FPU state last set, or else the processor's initial state. A run in another
-    /// space than the one before (after `execve`) detaches the context from the old one.
+    /// space than the one before (after `execve`) detaches the context from the old one. The context is attached to the space
+    /// afterwards even if a pending interrupt ended the run at once.
     fn run(&mut self, space: &dyn AddressSpace, registers: &mut Registers) -> Result<Trap, PlatformError>;
 
     /// Copies `space` with all its mappings, including pending changes, for a guest's `fork`.
@@ -176,9 +177,11 @@ pub trait Context {
     }
 
     /// Resets the context after its guest thread has ended; the next run is that of another thread, as in a new context. The
-    /// platform may keep what makes the next run in the same space cheap, for as long as that space exists. A new thread of that
-    /// space that takes the recycled context needs no [`prepare_thread`](Self::prepare_thread).
-    fn recycle(&mut self);
+    /// platform may keep what makes the next run in the same space cheap, for as long as that space exists. Returns whether it
+    /// did so for `space`: a new thread of it that takes the recycled context then needs no
+    /// [`prepare_thread`](Self::prepare_thread). A context that never ran in `space`, because its thread was killed first, may
+    /// have nothing to keep.
+    fn recycle(&mut self, space: &dyn AddressSpace) -> bool;
 
     /// Records whether the guest thread is blocked, for platforms that choose a host CPU for each context. A recycled
     /// context counts as blocked.

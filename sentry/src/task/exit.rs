@@ -30,13 +30,14 @@ pub(super) fn end(mut ctx: TaskContext, status: WaitStatus) -> Box<dyn Context> 
     }
     ctx.leave_space();
     drop(task.set_memory(None));
-    // A recycled context holds no memory; this may be the last reference to it.
-    let (worker, memory) = (ctx.thread.worker.take(), ctx.mm().id());
+    let (worker, memory) = (ctx.thread.worker.take(), ctx.mm().clone());
     let mut platform = ctx.into_platform();
-    platform.recycle();
+    let attached_to = platform.recycle(&**memory.space()).then(|| memory.id());
+    // A recycled context holds no memory; this may be the last reference to it.
+    drop(memory);
     if let Some(worker) = worker {
         // Before the end is reported, which may start the next task at once.
-        task.kernel().threads.offer(&worker, memory);
+        task.kernel().threads.offer(&worker, attached_to);
     }
     task.stats().begin(Activity::Zombie);
     leave_table(&task);

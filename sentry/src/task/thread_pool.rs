@@ -44,8 +44,8 @@ enum Command {
 /// An idle host thread.
 struct Idle {
     worker: Arc<Worker>,
-    /// The address space that its context is attached to, by [`MemoryManager::id`](crate::mm::MemoryManager::id).
-    memory: u64,
+    /// The address space that its context is attached to, if any, by [`MemoryManager::id`](crate::mm::MemoryManager::id).
+    memory: Option<u64>,
     /// The host CPU that it ran on last.
     processor: Option<usize>,
 }
@@ -85,7 +85,7 @@ impl Drop for ReservedThread {
 impl ThreadPool {
     /// Reserves a host thread whose context is attached to the address space `memory`.
     pub(super) fn reserve_in(self: &Arc<Self>, memory: u64) -> Option<ReservedThread> {
-        self.reserve(|idle| idle.memory == memory)
+        self.reserve(|idle| idle.memory == Some(memory))
     }
 
     /// Reserves the most recent host thread that fits, preferably on this host CPU.
@@ -97,8 +97,8 @@ impl ThreadPool {
         Some(ReservedThread { pool: self.clone(), idle: Some(idle.remove(at)) })
     }
 
-    /// Adds this host thread to the idle ones. Its context is attached to the address space `memory`.
-    pub(super) fn offer(&self, worker: &Arc<Worker>, memory: u64) {
+    /// Adds this host thread to the idle ones. Its context is attached to the address space `memory`, if to any.
+    pub(super) fn offer(&self, worker: &Arc<Worker>, memory: Option<u64>) {
         let mut idle = self.idle.lock();
         if idle.len() < MOST_IDLE {
             *worker.command.lock() = Command::Wait;
