@@ -202,7 +202,7 @@ fn set_termios(pty: &Pty, modes: Termios, speeds: Option<Speeds>, flush: bool) {
     // A partial line may have become readable, and stopped output may restart.
     let changed = state.set_termios(modes, speeds);
     drop(state);
-    flushed.into_iter().chain([changed]).for_each(|fed| pty.tell(fed));
+    flushed.into_iter().chain([changed]).for_each(|fed| pty.report(fed));
 }
 
 /// Discards data (tcflush(3)): 0 for input, 1 for output, 2 for both.
@@ -214,7 +214,7 @@ fn flush(pty: &Pty, queue: u64) -> Result<(), Errno> {
         state.flush_output();
     }
     drop(state);
-    fed.into_iter().for_each(|fed| pty.tell(fed));
+    fed.into_iter().for_each(|fed| pty.report(fed));
     pty.wake_both();
     Ok(())
 }
@@ -256,7 +256,7 @@ fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
         _ => return Err(Errno::EINVAL.here()),
     }
     drop(state);
-    fed.into_iter().for_each(|fed| pty.tell(fed));
+    fed.into_iter().for_each(|fed| pty.report(fed));
     pty.wake_both();
     Ok(())
 }

@@ -91,7 +91,7 @@ pub(super) struct State {
 
 /// The effects of input, to be processed without the lock.
 #[derive(Default)]
-#[must_use = "give it to `Pty::tell`"]
+#[must_use = "pass it to `Pty::report`"]
 pub(super) struct Fed {
     signals: Vec<Signal>,
     /// Whether there is more input to read.
@@ -234,7 +234,7 @@ impl Pty {
         state.typed.extend(keys.iter().take(taken));
         let fed = state.feed();
         drop(state);
-        self.tell(fed);
+        self.report(fed);
         if taken < keys.len() {
             self.master.signals().note_full();
         }
@@ -242,7 +242,7 @@ impl Pty {
     }
 
     /// Sends signals and wakes waiters for the effects of input.
-    pub(super) fn tell(&self, fed: Fed) {
+    pub(super) fn report(&self, fed: Fed) {
         for signal in &fed.signals {
             self.signal_foreground(*signal);
         }
@@ -274,7 +274,7 @@ impl Pty {
         if let (Some(sid), Ok(kernel)) = (session, self.kernel()) {
             kernel.hang_up_session(sid, foreground);
         }
-        self.tell(fed);
+        self.report(fed);
         self.slave.notify_all();
     }
 

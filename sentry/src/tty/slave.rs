@@ -58,7 +58,7 @@ impl SlaveFile {
         let count = state.discipline.read(buf)?;
         let fed = state.feed();
         drop(state);
-        self.pty.tell(fed);
+        self.pty.report(fed);
         self.pty.master.signals().tell_room();
         Some(count)
     }

@@ -209,15 +209,15 @@ impl Watcher for Entry {
         if !state.watches.contains_key(&self.wd) {
             return;
         }
-        let mut told = wanted && state.push(Event::new(self.wd, mask, cookie, name), inotify.most_events);
+        let mut reported = wanted && state.push(Event::new(self.wd, mask, cookie, name), inotify.most_events);
         if gone || once {
             removed = state.take(self.wd);
             let ignored = Event::new(self.wd, InotifyMask::IN_IGNORED.bits(), 0, None);
-            told |= state.push(ignored, inotify.most_events);
+            reported |= state.push(ignored, inotify.most_events);
         }
         drop(state);
         drop(removed);
-        if told {
+        if reported {
             inotify.queue.notify_and_signal(READABLE, SigioEvent::Input);
         }
     }

@@ -47,7 +47,7 @@ impl Watches {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    fn tell(&self, inode: &dyn Inode, mask: u32, cookie: u32, name: Option<&[u8]>) {
+    fn report(&self, inode: &dyn Inode, mask: u32, cookie: u32, name: Option<&[u8]>) {
         let Some(key) = key(inode) else { return };
         let watchers: Vec<_> = {
             let registry = self.registry.lock();
@@ -149,9 +149,9 @@ fn on_dentry(dentry: &Arc<Dentry>, mask: u32) {
         && let Ok(directory) = parent.inode()
     {
         let unlinked = if dentry.is_removed() { mask::IN_EXCL_UNLINK } else { 0 };
-        watches.tell(&**directory, mask | unlinked, 0, Some(&dentry.name()));
+        watches.report(&**directory, mask | unlinked, 0, Some(&dentry.name()));
     }
-    watches.tell(&**inode, mask, 0, None);
+    watches.report(&**inode, mask, 0, None);
 }
 
 /// Reports `IN_CREATE` or `IN_DELETE` of a directory entry.
@@ -161,14 +161,14 @@ pub fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
         return;
     }
     if let Ok(inode) = directory.inode() {
-        watches.tell(&**inode, mask | directory_bit(child), 0, Some(name));
+        watches.report(&**inode, mask | directory_bit(child), 0, Some(name));
     }
 }
 
 /// Reports a change of an inode's link count to its own watchers.
 pub fn links_changed(vfs: &Vfs, inode: &dyn Inode) {
     if !vfs.watches.is_quiet() {
-        vfs.watches.tell(inode, mask::IN_ATTRIB, 0, None);
+        vfs.watches.report(inode, mask::IN_ATTRIB, 0, None);
     }
 }
 
@@ -203,7 +203,7 @@ pub(super) fn ended(name: &Dentry) {
         && inode.metadata().map_or(true, |m| m.links == 0)
         && name.take_end()
     {
-        watches.tell(&**inode, mask::IN_DELETE_SELF, 0, None);
+        watches.report(&**inode, mask::IN_DELETE_SELF, 0, None);
     }
 }
 
@@ -231,17 +231,17 @@ pub fn moved(from: &Dentry, name: &[u8], to: &Dentry, new_name: &[u8], what: &De
     let cookie = watches.next_cookie.fetch_add(1, Ordering::Relaxed);
     let bit = directory_bit(what);
     if let Ok(inode) = from.inode() {
-        watches.tell(&**inode, mask::IN_MOVED_FROM | bit, cookie, Some(name));
+        watches.report(&**inode, mask::IN_MOVED_FROM | bit, cookie, Some(name));
     }
     if let Ok(inode) = to.inode() {
-        watches.tell(&**inode, mask::IN_MOVED_TO | bit, cookie, Some(new_name));
+        watches.report(&**inode, mask::IN_MOVED_TO | bit, cookie, Some(new_name));
     }
     let gone = replaced.and_then(|dentry| dentry.inode().ok());
     if let Some(inode) = gone.filter(|inode| inode.kind() != FileType::Directory) {
         links_changed(what.vfs(), &**inode);
     }
     if let Ok(inode) = what.inode() {
-        watches.tell(&**inode, mask::IN_MOVE_SELF, 0, None);
+        watches.report(&**inode, mask::IN_MOVE_SELF, 0, None);
     }
     if let Some(replaced) = replaced {
         end_if_unused(replaced);

@@ -373,11 +373,11 @@ impl Epoll {
     /// Puts the entry into the ready list if its file is ready.
     fn look(&self, id: u64, description: &FileDescription, interest: EpollEvents) {
         if !ready_events(description, interest).is_empty() && self.state.lock().queue(id, false) {
-            self.tell();
+            self.wake();
         }
     }
 
-    fn tell(&self) {
+    fn wake(&self) {
         self.waiters.notify(READABLE);
         self.queue.notify(READABLE);
     }
@@ -464,7 +464,7 @@ impl Waiter for Epoll {
         state.queue(id, false);
         drop(state);
         let somebody_waits = !self.waiters.is_empty();
-        self.tell();
+        self.wake();
         somebody_waits
     }
 }

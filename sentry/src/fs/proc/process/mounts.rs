@@ -17,13 +17,17 @@ struct MountList {
     text: TextFile,
     namespace: Arc<MountNamespace>,
     /// The changes that were reported.
-    told: AtomicU64,
+    reported: AtomicU64,
 }
 
 fn open(inode: &Arc<PseudoInode>, query: &Query<'_>, text: Text) -> Result<Arc<dyn File>, Errno> {
     let namespace = query.task()?.fs().namespace();
-    let told = AtomicU64::new(namespace.generation());
-    Ok(Arc::new(MountList { text: TextFile::new(inode.clone(), query.reader.clone(), text, None), namespace, told }))
+    let reported = AtomicU64::new(namespace.generation());
+    Ok(Arc::new(MountList {
+        text: TextFile::new(inode.clone(), query.reader.clone(), text, None),
+        namespace,
+        reported,
+    }))
 }
 
 /// Opens `/proc/PID/mounts`.
@@ -48,7 +52,7 @@ impl File for MountList {
     fn poll(&self) -> PollEvents {
         let readable = PollEvents::POLLIN | PollEvents::POLLRDNORM;
         let now = self.namespace.generation();
-        if self.told.swap(now, Ordering::AcqRel) == now {
+        if self.reported.swap(now, Ordering::AcqRel) == now {
             readable
         } else {
             readable | PollEvents::POLLERR | PollEvents::POLLPRI
