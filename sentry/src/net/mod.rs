@@ -5,6 +5,7 @@ pub mod host;
 pub mod inet;
 pub mod limits;
 pub mod netlink;
+pub(crate) mod option_rules;
 pub mod options;
 mod proc;
 pub mod receive_queue;

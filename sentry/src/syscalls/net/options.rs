@@ -6,7 +6,7 @@ use amber_abi::sockopt::{SocketLevel, SocketOption};
 use super::{descriptor_limit, find};
 use crate::error::SysResult;
 use crate::net::control::open_process;
-use crate::net::options;
+use crate::net::option_rules;
 use crate::net::socket::Socket;
 use crate::syscalls::args::{Fd, PtrIn, PtrOut};
 use crate::task::TaskContext;
@@ -29,7 +29,7 @@ pub fn getsockopt(
         return peer_pidfd(ctx, &*socket, value, len, room);
     }
     let found = match level {
-        SocketLevel::SOL_SOCKET => options::get(&*socket, name)?,
+        SocketLevel::SOL_SOCKET => option_rules::get(&*socket, name)?,
         _ => socket.option(ctx, level, name)?,
     };
     let groups = (level, SocketOption::from_raw(name)) == (SocketLevel::SOL_SOCKET, SocketOption::SO_PEERGROUPS);
@@ -65,7 +65,7 @@ pub fn setsockopt(ctx: &mut TaskContext, fd: Fd, level: SocketLevel, name: i32, 
     let mut bytes = vec![0; len.min(MOST_VALUE) as usize];
     ctx.read_bytes(value.0, &mut bytes)?;
     match level {
-        SocketLevel::SOL_SOCKET => options::set(ctx, &*socket, name, &bytes)?,
+        SocketLevel::SOL_SOCKET => option_rules::set(ctx, &*socket, name, &bytes)?,
         _ => socket.set_option(ctx, level, name, &bytes)?,
     }
     Ok(0)
