@@ -18,7 +18,7 @@ pub enum KernelPart {
     Vcpus,
     /// Host sockets, with their buffers and filters.
     Sockets,
-    /// Open host files, with the inodes that they hold, and descriptor watches.
+    /// Open host files, with the inodes that they hold, descriptor watches, and long polls of host descriptors.
     Files,
 }
 

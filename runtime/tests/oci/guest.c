@@ -446,6 +446,8 @@ static long memory_of(const char *name) {
     return number;
 }
 
+#include "polls.h"
+
 /* What was sent before a close arrives, and counts as memory until then. */
 static void close_connections(void) {
     static char much[60000];
@@ -781,6 +783,10 @@ int main(int count, char **arguments) {
     }
     if (!strcmp(what, "closes")) {
         close_connections();
+        return 0;
+    }
+    if (!strcmp(what, "polls")) {
+        wait_in_long_poll();
         return 0;
     }
     if (!strcmp(what, "stores")) {

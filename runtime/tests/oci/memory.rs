@@ -155,6 +155,11 @@ fn a_container_is_charged_for_connections_in_a_handshake() {
     ends_well(&[("begins", "counted")]);
 }
 
+#[test]
+fn a_container_is_charged_for_what_the_host_keeps_of_a_long_poll() {
+    ends_well(&[("polls", "counted")]);
+}
+
 /// Changed pages of a file are written back and reclaimed, also those that processes have mapped that sleep.
 #[test]
 fn a_container_stores_to_a_file_that_is_larger_than_its_memory() {
@@ -197,6 +202,7 @@ fn ends_well(programs: &[(&str, &str)]) {
             world.config["process"]["capabilities"][set] = json!(["CAP_NET_RAW"]);
         }
         world.config["linux"]["resources"] = json!({"memory": {"limit": LIMIT}});
+        world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 65536, "hard": 65536}]);
         namespace.hold(&mut world);
         let groups = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"});
         world.config["mounts"].as_array_mut().unwrap().push(groups);

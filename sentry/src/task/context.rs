@@ -9,7 +9,7 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 use amber_abi::signal::SsFlags;
 use amber_abi::task::WaitStatus;
-use amber_platform::{Context, PlatformError, Registers, ThreadReservation, Trap};
+use amber_platform::{Context, KernelPart, PlatformError, Registers, ThreadReservation, Trap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Restart, Resume};
@@ -375,6 +375,9 @@ impl TaskContext {
     ) -> Result<Result<T, WaitEnd>, Errno> {
         /// Number of registrations between two checks of the limit; no more than this need no check.
         const FEW: usize = 256;
+        /// Bytes for each host descriptor while its poll lasts: the host's entry with its registration, and those of the
+        /// lists that are passed to the host.
+        const HOST_POLL_ENTRY: u64 = 104;
         if queues.len() <= FEW {
             return Ok(self.wait(queues, deadline, ready));
         }
@@ -383,6 +386,10 @@ impl TaskContext {
             return Ok(Ok(answer));
         }
         let memory = &self.kernel().mm.frames;
+        // Charged before it is there: many threads may get here at the same time.
+        let on_host = queues.iter().filter(|(queue, _)| queue.host_file().is_some()).count() as u64;
+        let _host_poll = memory.charge(KernelPart::Files, on_host.saturating_mul(HOST_POLL_ENTRY));
+        memory.admit(0)?;
         let parker: Arc<dyn Waiter> = self.parker().clone();
         let waiter: Weak<dyn Waiter> = Arc::downgrade(&parker);
         let mut registrations = memory.list(queues.len())?;
