@@ -22,7 +22,7 @@ use crate::run;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a container costs, without any engine.
-pub struct Costs {
+pub(crate) struct Costs {
     /// Nanoseconds that `create` and `start` take together.
     pub start: f64,
     /// Nanoseconds from before `create` to after `delete`, for a container that runs `true`.
@@ -34,7 +34,7 @@ pub struct Costs {
 }
 
 /// Measures a runtime.
-pub fn measure(runtime: &Runtime, directory: &Path, micro: &OsString) -> Result<Costs> {
+pub(crate) fn measure(runtime: &Runtime, directory: &Path, micro: &OsString) -> Result<Costs> {
     // The runtime leaves the container's process to whoever reaps its orphans.
     prctl::set_child_subreaper(true)?;
     let state = directory.join("state");
@@ -145,7 +145,7 @@ fn reap() {
 }
 
 /// Writes a bundle whose container sees the host's files, as the other contenders do, and has a `/tmp` in memory.
-pub fn write(directory: &Path, args: &[OsString]) -> Result<()> {
+pub(crate) fn write(directory: &Path, args: &[OsString]) -> Result<()> {
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     let path = std::env::var("PATH").unwrap_or_default();
     let namespaces: Vec<_> =

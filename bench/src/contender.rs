@@ -19,26 +19,26 @@ use crate::run;
 use crate::work::Workspace;
 
 /// The contender others are compared with in the last column.
-pub const RIVAL: &str = "runsc ptrace";
+pub(crate) const RIVAL: &str = "runsc ptrace";
 
 /// What begins the name of Amber on a platform.
-pub const AMBER: &str = "amber ";
+pub(crate) const AMBER: &str = "amber ";
 /// What begins the name of another build of Amber, which this one is compared with, on a platform.
-pub const BEFORE: &str = "before ";
+pub(crate) const BEFORE: &str = "before ";
 
 /// Amber on ptrace.
-pub const PTRACE: &str = "amber ptrace";
+pub(crate) const PTRACE: &str = "amber ptrace";
 /// Amber on KVM.
-pub const KVM: &str = "amber kvm";
+pub(crate) const KVM: &str = "amber kvm";
 
 /// A way to run a command.
-pub struct Contender {
+pub(crate) struct Contender {
     name: String,
     kind: Kind,
 }
 
 /// A contender as an OCI runtime.
-pub struct Runtime {
+pub(crate) struct Runtime {
     /// The first words of its command line.
     pub words: Vec<OsString>,
     /// Flags of its `create`.
@@ -65,7 +65,7 @@ enum Kind {
 }
 
 /// Every contender there may be on this machine, with another build of Amber if there is one.
-pub fn all(workspace: &Workspace, before: Option<&Path>) -> Result<Vec<Contender>> {
+pub(crate) fn all(workspace: &Workspace, before: Option<&Path>) -> Result<Vec<Contender>> {
     let mut list = vec![Contender { name: "native".into(), kind: Kind::Native }];
     let amber = build_amber()?;
     for platform in platforms(&amber)? {
@@ -105,18 +105,18 @@ pub fn all(workspace: &Workspace, before: Option<&Path>) -> Result<Vec<Contender
 
 impl Contender {
     /// Amber on a platform, as this program.
-    pub fn amber(program: &Path, platform: &str) -> Contender {
+    pub(crate) fn amber(program: &Path, platform: &str) -> Contender {
         let kind = Kind::Amber { program: program.into(), platform: platform.to_owned() };
         Contender { name: format!("{AMBER}{platform}"), kind }
     }
 
     /// What the table calls it.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The host command that runs `args` in this contender.
-    pub fn command(&self, args: &[OsString]) -> Result<Command> {
+    pub(crate) fn command(&self, args: &[OsString]) -> Result<Command> {
         let (program, rest) = args.split_first().context("no command")?;
         Ok(match &self.kind {
             Kind::Native => {
@@ -141,18 +141,18 @@ impl Contender {
     }
 
     /// Whether it runs a program at all on this machine; says why if it does not.
-    pub fn try_out(&self, micro: OsString) -> Result<()> {
+    pub(crate) fn try_out(&self, micro: OsString) -> Result<()> {
         let command = self.command(&[micro, "nothing".into()])?;
         run::Running::start(command)?.finish(Duration::from_secs(20)).map(drop)
     }
 
     /// Runs a guest program and reads the lines it prints: names and nanoseconds.
-    pub fn micro(&self, args: &[OsString]) -> Result<Vec<(String, f64)>> {
+    pub(crate) fn micro(&self, args: &[OsString]) -> Result<Vec<(String, f64)>> {
         self.micro_within(args, run::LIMIT)
     }
 
     /// The same, for a program that may not end in time.
-    pub fn micro_within(&self, args: &[OsString], limit: Duration) -> Result<Vec<(String, f64)>> {
+    pub(crate) fn micro_within(&self, args: &[OsString], limit: Duration) -> Result<Vec<(String, f64)>> {
         let output = run::Running::start(self.command(args)?)?.finish(limit)?;
         let parse = |line: &str| {
             let (name, value) = line.trim_end().split_once('\t')?;
@@ -162,7 +162,7 @@ impl Contender {
     }
 
     /// It as an OCI runtime, if it is one.
-    pub fn runtime(&self) -> Option<Runtime> {
+    pub(crate) fn runtime(&self) -> Option<Runtime> {
         let (words, creation) = match &self.kind {
             Kind::Native => return None,
             Kind::Amber { program, platform } => {
@@ -183,12 +183,12 @@ impl Contender {
     }
 
     /// Whether it tells how often it left guest code.
-    pub fn counts_exits(&self) -> bool {
+    pub(crate) fn counts_exits(&self) -> bool {
         matches!(self.kind, Kind::Amber { .. })
     }
 
     /// How often a sandbox that runs a command leaves guest code.
-    pub fn exits(&self, args: &[OsString]) -> Result<Exits> {
+    pub(crate) fn exits(&self, args: &[OsString]) -> Result<Exits> {
         let Kind::Amber { program, platform } = &self.kind else { bail!("nothing counts exits") };
         let metrics = NamedTempFile::new().context("making a temporary file")?;
         run::output(amber_do(program, platform, &["--metrics".as_ref(), metrics.path().as_ref()], args))?;
@@ -196,7 +196,7 @@ impl Contender {
     }
 
     /// Nanoseconds from the start of a command to its end, as its caller sees it.
-    pub fn start(&self, args: &[OsString]) -> Result<f64> {
+    pub(crate) fn start(&self, args: &[OsString]) -> Result<f64> {
         let command = self.command(args)?;
         let start = Instant::now();
         run::output(command)?;
@@ -204,7 +204,7 @@ impl Contender {
     }
 
     /// What a sandbox costs in which nothing happens.
-    pub fn idle(&self, micro: &OsString) -> Result<Idle> {
+    pub(crate) fn idle(&self, micro: &OsString) -> Result<Idle> {
         const MILLISECONDS: &str = "4000";
         let mut child = run::Running::start(self.command(&[micro.clone(), "idle".into(), MILLISECONDS.into()])?)?;
         let idle = memory::observe(child.id());

@@ -20,14 +20,14 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const FIRST: &str = r#"mount -t tmpfs tmpfs /run && ip link set lo up && dockerd "$@"; exit $?"#;
 
 /// The running daemon.
-pub struct Docker {
+pub(crate) struct Docker {
     directory: PathBuf,
     keeper: Child,
 }
 
 impl Docker {
     /// Starts the daemon with all the runtimes (names and command lines) and gives it the image.
-    pub fn start(directory: &Path, runtimes: &[(String, Vec<OsString>)]) -> Result<Docker> {
+    pub(crate) fn start(directory: &Path, runtimes: &[(String, Vec<OsString>)]) -> Result<Docker> {
         let tree = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/rootfs/build"))
             .arg("services")
             .output()?;
@@ -80,14 +80,14 @@ impl Docker {
     }
 
     /// Nanoseconds of `docker run --rm … true`.
-    pub fn run_true(&self, runtime: &str) -> Result<f64> {
+    pub(crate) fn run_true(&self, runtime: &str) -> Result<f64> {
         let begin = Instant::now();
         self.run(&["run", "--rm", "--runtime", runtime, IMAGE, "true"])?;
         Ok(begin.elapsed().as_nanos() as f64)
     }
 
     /// Nanoseconds a request takes from nginx, asked over twenty connections by the daemon's host.
-    pub fn nginx(&self, runtime: &str) -> Result<f64> {
+    pub(crate) fn nginx(&self, runtime: &str) -> Result<f64> {
         let server = Server::start(self, runtime, &["nginx", "-g", "daemon off;"])?;
         let address = format!("http://{}/index.nginx-debian.html", server.address);
         server.wait_until(|| run::output(self.on_host(&["curl", "--silent", "--fail", &address])).map(drop))?;
@@ -98,7 +98,7 @@ impl Docker {
     }
 
     /// Nanoseconds a GET takes from redis, asked over twenty connections from a container of runc's.
-    pub fn redis(&self, runtime: &str) -> Result<f64> {
+    pub(crate) fn redis(&self, runtime: &str) -> Result<f64> {
         let server = Server::start(self, runtime, &["redis-server", "--protected-mode", "no", "--save", ""])?;
         let client = ["run", "--rm", "--runtime", "runc", IMAGE];
         let ask = |words: &[&str]| self.run(&[&client, words].concat());

@@ -17,7 +17,7 @@ const TOLERANCE: f64 = 0.05;
 
 /// Exits by reason, of a whole sandbox or of one operation.
 #[derive(Clone, Copy, Default)]
-pub struct Exits {
+pub(crate) struct Exits {
     calls: f64,
     faults: f64,
     others: f64,
@@ -25,7 +25,7 @@ pub struct Exits {
 
 impl Exits {
     /// Reads the text that `--metrics` wrote.
-    pub fn parse(text: &str) -> Result<Exits> {
+    pub(crate) fn parse(text: &str) -> Result<Exits> {
         let mut exits = Exits::default();
         for line in text.lines() {
             let bad = || format!("unexpected line {line:?} in metrics");
@@ -58,10 +58,10 @@ impl Exits {
 }
 
 /// Exits of one operation: row → contender → exits.
-pub type Counts = HashMap<&'static str, HashMap<String, Exits>>;
+pub(crate) type Counts = HashMap<&'static str, HashMap<String, Exits>>;
 
 /// Counts the exits of every small operation. What fails is said and leaves a gap in the table.
-pub fn count(contenders: &[Contender], micro: &OsString) -> Counts {
+pub(crate) fn count(contenders: &[Contender], micro: &OsString) -> Counts {
     let mut counts = Counts::new();
     for contender in contenders.iter().filter(|contender| contender.counts_exits()) {
         eprintln!("counting exits: {}", contender.name());
@@ -79,7 +79,7 @@ pub fn count(contenders: &[Contender], micro: &OsString) -> Counts {
 }
 
 /// The operations that take more exits on KVM than they may, or of which nothing is known.
-pub fn missed(counts: &Counts) -> Vec<&'static str> {
+pub(crate) fn missed(counts: &Counts) -> Vec<&'static str> {
     let keeps = |row: &Row| match (row.exits, counts.get(row.name).and_then(|row| row.get(KVM))) {
         (Counting::AtMost(most), Some(exits)) => exits.total() <= most + TOLERANCE,
         (Counting::AtMost(_), None) => false,
@@ -89,7 +89,7 @@ pub fn missed(counts: &Counts) -> Vec<&'static str> {
 }
 
 /// Prints the exits of one operation, in total and by reason, and for KVM how that stands against the aim.
-pub fn table(contenders: &[&str], counts: &Counts) {
+pub(crate) fn table(contenders: &[&str], counts: &Counts) {
     let counted: Vec<&str> =
         contenders.iter().copied().filter(|name| counts.values().any(|row| row.contains_key(*name))).collect();
     if counted.is_empty() {

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Measures what the arguments choose and prints the tables.
 fn measure(args: &Args) -> Result<()> {
     if let Some([amber, platform, micro]) = args.exits_of.as_deref() {
         return count_exits(amber, &platform.to_string_lossy(), micro);

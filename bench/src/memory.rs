@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// What an idle sandbox uses.
-pub struct Idle {
+pub(crate) struct Idle {
     /// Bytes: the proportional share of all its processes' memory (PSS).
     pub memory: f64,
     /// Processor seconds in a second.
@@ -17,7 +17,7 @@ pub struct Idle {
 }
 
 /// What the descendants of this process use, once they have settled.
-pub fn observe_children() -> Result<Idle> {
+pub(crate) fn observe_children() -> Result<Idle> {
     let own = std::process::id();
     let mut idle = observe(own)?;
     idle.memory -= pss(own).unwrap_or(0) as f64;
@@ -26,7 +26,7 @@ pub fn observe_children() -> Result<Idle> {
 }
 
 /// Lets the sandbox below the process `root` settle, then watches it do nothing.
-pub fn observe(root: u32) -> Result<Idle> {
+pub(crate) fn observe(root: u32) -> Result<Idle> {
     thread::sleep(Duration::from_millis(1500));
     let (before, start) = (ticks(root), Instant::now());
     thread::sleep(Duration::from_millis(1000));

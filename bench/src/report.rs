@@ -73,7 +73,7 @@ fn median(samples: &Samples, row: &str, contender: &str) -> Option<f64> {
 }
 
 /// Prints the table: medians, how many times native that is, and how Amber stands against others.
-pub fn table(contenders: &[&str], samples: &Samples) {
+pub(crate) fn table(contenders: &[&str], samples: &Samples) {
     let comparisons = Comparison::all(contenders);
     let mut head = vec![String::new()];
     head.extend(contenders.iter().map(|name| name.to_string()));
@@ -102,7 +102,7 @@ fn times(ratio: f64) -> String {
 }
 
 /// Prints a table whose first line is its head; all columns but the first stand to the right.
-pub fn print_markdown(lines: &[Vec<String>]) {
+pub(crate) fn print_markdown(lines: &[Vec<String>]) {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max())
@@ -154,7 +154,7 @@ impl plotters::coord::ranged1d::ValueFormatter<f64> for Places {
 }
 
 /// Draws how many times native each contender needs, on a logarithmic scale.
-pub fn picture(path: &Path, contenders: &[&str], samples: &Samples) -> Result<()> {
+pub(crate) fn picture(path: &Path, contenders: &[&str], samples: &Samples) -> Result<()> {
     let drawn: Vec<&str> = contenders.iter().copied().filter(|name| *name != "native").collect();
     let rows: Vec<&Row> =
         Row::all().iter().filter(|row| median(samples, row.name, "native").is_some_and(|value| value > 0.0)).collect();

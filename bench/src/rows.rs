@@ -1,7 +1,7 @@
 //! What is measured, and what is aimed at.
 
 /// A line of the tables.
-pub struct Row {
+pub(crate) struct Row {
     /// What is measured.
     pub name: &'static str,
     /// In what.
@@ -16,7 +16,7 @@ pub struct Row {
 
 /// Whether the exits of an operation are counted, and how many it may take on KVM.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Counting {
+pub(crate) enum Counting {
     /// They are not: it is no operation of the guest program.
     No,
     /// They are, and nothing is aimed at.
@@ -27,7 +27,7 @@ pub enum Counting {
 
 /// What a value counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// Nanoseconds.
     Time,
     /// Bytes.
@@ -38,7 +38,7 @@ pub enum Unit {
 
 impl Unit {
     /// A value as people read it.
-    pub fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         let scaled = |steps: &[(f64, &str)]| {
             let (size, name) = steps.iter().rev().find(|(size, _)| value >= *size).unwrap_or(&steps[0]);
             let value = value / size;
@@ -54,7 +54,7 @@ impl Unit {
 
 impl Row {
     /// Every row, in the order of the tables.
-    pub fn all() -> &'static [Row] {
+    pub(crate) fn all() -> &'static [Row] {
         const fn row(name: &'static str, aim: f64, exits: Counting) -> Row {
             Row { name, unit: Unit::Time, aim: Some(aim), kvm_aim: 1.0, exits }
         }

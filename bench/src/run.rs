@@ -12,10 +12,10 @@ use nix::unistd::Pid;
 use wait_timeout::ChildExt;
 
 /// No command of the benchmark takes this long, however slow the contender.
-pub const LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// A command that was started in a process group of its own; dropping it kills the group.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     shown: String,
     ended: bool,
@@ -23,7 +23,7 @@ pub struct Running {
 
 impl Running {
     /// Starts a command without input; what it prints is kept for [`finish`](Self::finish).
-    pub fn start(mut command: Command) -> Result<Running> {
+    pub(crate) fn start(mut command: Command) -> Result<Running> {
         let shown = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().with_context(|| shown.clone())?;
@@ -31,7 +31,7 @@ impl Running {
     }
 
     /// The process ID.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
@@ -39,7 +39,7 @@ impl Running {
     ///
     /// # Errors
     /// The command failed or did not end.
-    pub fn finish(&mut self, limit: Duration) -> Result<String> {
+    pub(crate) fn finish(&mut self, limit: Duration) -> Result<String> {
         let mut pipes =
             (self.child.stdout.take().context("no output")?, self.child.stderr.take().context("no output")?);
         let errors = thread::spawn(move || {
@@ -79,7 +79,7 @@ impl Drop for Running {
 ///
 /// # Errors
 /// The command failed, or did not end; what it printed as errors tells why.
-pub fn quietly(mut command: Command) -> Result<()> {
+pub(crate) fn quietly(mut command: Command) -> Result<()> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let mut errors = tempfile::tempfile().context("making a temporary file")?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone()?);
@@ -97,6 +97,6 @@ pub fn quietly(mut command: Command) -> Result<()> {
 }
 
 /// Runs a command to its end and returns what it printed.
-pub fn output(command: Command) -> Result<String> {
+pub(crate) fn output(command: Command) -> Result<String> {
     Running::start(command)?.finish(LIMIT)
 }

@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// Nothing could be built, or the kinds could not be listed.
-pub fn measure(workspace: &Workspace, without: &[String]) -> Result<()> {
+pub(crate) fn measure(workspace: &Workspace, without: &[String]) -> Result<()> {
     let mut contenders = contender::all(workspace, None)?;
     contenders.retain(|one| one.counts_exits() || one.name() == "native");
     contenders.retain(|one| !without.iter().any(|name| name == one.name()));

@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 /// The programs and files to work on.
-pub struct Workspace {
+pub(crate) struct Workspace {
     directory: TempDir,
 }
 
 impl Workspace {
     /// Compiles the guest programs, grows the tree to search and writes the project to build.
-    pub fn prepare() -> Result<Workspace> {
+    pub(crate) fn prepare() -> Result<Workspace> {
         // Not in /tmp, which some contenders cover with one of their own.
         let directory =
             TempDir::with_prefix_in("amber-bench-", "/var/tmp").context("making a directory in /var/tmp")?;
@@ -44,30 +44,30 @@ impl Workspace {
     }
 
     /// Makes a directory to keep files in.
-    pub fn directory(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(name);
         fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
     /// The guest program of small operations.
-    pub fn micro(&self) -> OsString {
+    pub(crate) fn micro(&self) -> OsString {
         self.path("micro").into()
     }
 
     /// The guest program that makes many of a kind.
-    pub fn slopes(&self) -> OsString {
+    pub(crate) fn slopes(&self) -> OsString {
         self.path("slopes").into()
     }
 
     /// A command that visits every file of a big tree and looks at each.
-    pub fn find(&self) -> Vec<OsString> {
+    pub(crate) fn find(&self) -> Vec<OsString> {
         let tree = self.path("tree");
         vec!["find".into(), tree.into(), "-type".into(), "f".into(), "-size".into(), "+1k".into()]
     }
 
     /// A command that copies a C project to where it may write and builds it.
-    pub fn build(&self) -> Vec<OsString> {
+    pub(crate) fn build(&self) -> Vec<OsString> {
         const SCRIPT: &str =
             r#"set -e; d=$(mktemp -d /tmp/build.XXXXXX); cp "$0"/* "$d"; make -s -C "$d" -j2; rm -r "$d""#;
         vec!["sh".into(), "-c".into(), SCRIPT.into(), self.path("project").into()]

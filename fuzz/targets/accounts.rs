@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::{env, fs, process};
 
-use amber_runtime::accounts;
+use amber_runtime::fuzzing::{name_of, resolve};
 use libfuzzer_sys::fuzz_target;
 
 static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -20,8 +20,8 @@ fuzz_target!(|input: &[u8]| {
     fs::write(ROOT.join("etc/passwd"), users).expect("the files can be written");
     fs::write(ROOT.join("etc/group"), groups).expect("the files can be written");
     let name = String::from_utf8_lossy(name);
-    if let Ok(account) = accounts::resolve(&ROOT, &name) {
+    if let Ok(account) = resolve(&ROOT, &name) {
         assert!(account.home.is_none_or(|home| !home.is_empty()), "a home has a name");
     }
-    let _ = accounts::name_of(&ROOT, 0);
+    let _ = name_of(&ROOT, 0);
 });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::{env, fs, process};
 
-use amber_runtime::bundle::Bundle;
+use amber_runtime::fuzzing::Bundle;
 use amber_sentry::profile::KernelProfile;
 use libfuzzer_sys::fuzz_target;
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use amber_host::channel::Channel;
-use amber_runtime::oci::control::{Reply, Request, receive};
+use amber_runtime::fuzzing::{Reply, Request, receive};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use amber_fuzz::Guest;
-use amber_runtime::proc_view;
+use amber_runtime::fuzzing::serve;
 use libfuzzer_sys::fuzz_target;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -23,7 +23,7 @@ static CONNECTION: LazyLock<Mutex<(File, Guest)>> = LazyLock::new(|| {
     let guest = Guest::start();
     let sockets = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
     let (ours, theirs) = sockets.expect("sockets");
-    proc_view::serve(theirs, Arc::downgrade(guest.sandbox())).expect("a thread");
+    serve(theirs, Arc::downgrade(guest.sandbox())).expect("a thread");
     Mutex::new((ours.into(), guest))
 });
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use amber_abi::seccomp::{AUDIT_ARCH_X86_64, SeccompAction, SeccompData, SockFilter};
-use amber_sentry::task::Filter;
+use amber_sentry::Filter;
 use libfuzzer_sys::fuzz_target;
 use zerocopy::FromBytes;
 

@@ -36,11 +36,13 @@ fn shown(raw: i32) -> Errno {
     if errno == Errno::EMFILE { Errno::ENFILE.here() } else { errno.here() }
 }
 
+/// The errno that the guest sees for an error of `nix`.
 #[track_caller]
 pub(crate) fn errno(error: nix::errno::Errno) -> Errno {
     shown(error as i32)
 }
 
+/// The errno that the guest sees for an error of `rustix`.
 #[track_caller]
 pub(crate) fn of_rustix(error: rustix::io::Errno) -> Errno {
     shown(error.raw_os_error())
@@ -223,6 +225,7 @@ pub fn list(directory: BorrowedFd<'_>) -> Result<Vec<HostEntry>> {
     Ok(entries)
 }
 
+/// The `d_type` of readdir(3) for a type of file.
 pub(crate) fn dirent_kind(kind: FileType) -> u8 {
     match kind {
         FileType::Fifo => libc::DT_FIFO,

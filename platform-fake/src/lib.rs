@@ -57,6 +57,7 @@ pub trait Program: Send {
 pub struct Processor<'a> {
     /// Its registers.
     pub registers: &'a mut Registers,
+    /// Its address space.
     space: &'a Space,
 }
 
@@ -77,9 +78,13 @@ impl Processor<'_> {
 
 /// The platform. Each new guest thread gets its program from `programs`.
 pub struct Machine {
+    /// The memory of guests.
     memory: Arc<GuestMemory>,
+    /// Makes the program of the next guest thread.
     programs: Arc<Mutex<Programs>>,
+    /// The steps of all threads.
     steps: Arc<AtomicU64>,
+    /// The layout of the FPU state.
     format: FpuFormat,
 }
 
@@ -136,15 +141,20 @@ impl Platform for Machine {
 
 /// A guest address space.
 struct Space {
+    /// The memory that its frames are in.
     memory: Arc<GuestMemory>,
+    /// The mapped pages.
     mapped: Mutex<Mapped>,
 }
 
-/// A run of pages: its end, its first frame and what may be done there.
+/// A run of mapped pages.
 #[derive(Clone, Copy)]
 struct Run {
+    /// The first address behind it.
     end: u64,
+    /// Its first frame.
     frame: u64,
+    /// The permitted kinds of access.
     protection: Protection,
 }
 
@@ -164,6 +174,7 @@ impl Mapped {
         }
     }
 
+    /// Unmaps a range.
     fn remove(&mut self, range: &Range<u64>) {
         self.cut(range.start);
         self.cut(range.end);
@@ -252,25 +263,36 @@ impl Space {
 
 /// A store that is not done yet.
 struct Pending {
+    /// The address of the first byte.
     at: u64,
+    /// The bytes.
     bytes: Vec<u8>,
+    /// The page faults so far.
     faults: u32,
 }
 
 /// Where a guest thread runs.
 struct Thread {
+    /// Makes its program.
     programs: Arc<Mutex<Programs>>,
+    /// The steps of all threads.
     steps: Arc<AtomicU64>,
+    /// Whether it runs, and interrupts.
     state: Arc<RunState>,
+    /// Its program; none before the first step.
     program: Option<Box<dyn Program>>,
+    /// A store that faulted and is tried again.
     pending: Option<Pending>,
-    /// Where the instruction of the last call is: who comes back to it makes the call again.
+    /// The address of the last call's instruction. A return to it repeats the call.
     call_site: Option<u64>,
+    /// The FPU state.
     fpu_state: FpuState,
+    /// The layout of the FPU state.
     format: FpuFormat,
 }
 
 impl Thread {
+    /// Takes a step; returns the trap that ends it, if any.
     fn next(&mut self, space: &Space, registers: &mut Registers) -> Option<Trap> {
         if let Some(pending) = self.pending.take() {
             return self.store(space, pending);
@@ -297,6 +319,7 @@ impl Thread {
         }
     }
 
+    /// Sets the registers as the `syscall` instruction does.
     fn call(&mut self, registers: &mut Registers) -> Trap {
         self.call_site = Some(registers.rip);
         registers.orig_rax = registers.rax;
@@ -307,6 +330,7 @@ impl Thread {
         Trap::Syscall
     }
 
+    /// Stores to guest memory; a missing page is a trap, after which the store goes on.
     fn store(&mut self, space: &Space, mut pending: Pending) -> Option<Trap> {
         let done = space.store(pending.at, &pending.bytes);
         if done == pending.bytes.len() {
@@ -331,6 +355,7 @@ fn missing(address: u64, access: Access) -> Trap {
     if address >= LIMIT { exception(Signal::SIGSEGV, 0) } else { Trap::PageFault { address, access } }
 }
 
+/// The trap of a processor exception.
 fn exception(signal: Signal, address: u64) -> Trap {
     // SI_KERNEL
     Trap::Exception { signal: signal.raw(), code: 0x80, address }

@@ -17,21 +17,31 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 use vm_memory::MmapRegion;
 
+/// The result of a measurement.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// Bytes in a page.
 const PAGE: u64 = 4096;
+/// Operations in a round.
 const REPETITIONS: u32 = 20_000;
+/// Rounds, of which the best counts.
 const ROUNDS: usize = 5;
 /// Number of pages touched in a row. They are [`STRIDE`] pages apart, so that no kernel faults in the next one as well.
 const TOUCHED: u64 = 256;
+/// Pages from one touched page to the next.
 const STRIDE: u64 = 32;
 
 /// The layout of the machine's memory. Guest addresses are the same.
 const TOP: u64 = 0x1000;
+/// The task state segment.
 const TASK: u64 = 0x4000;
+/// The code that runs.
 const CODE: u64 = 0x5000;
+/// The page tables.
 const TABLES: u64 = 0x1_0000;
+/// The pages that are touched.
 const DATA: u64 = 0x20_0000;
+/// Bytes of memory.
 const BYTES: u64 = DATA + TOUCHED * STRIDE * PAGE;
 
 /// `out 0x10, eax`, forever.
@@ -42,12 +52,16 @@ const TOUCH: [u8; 17] = [0x48, 0x89, 0x0f, 0x48, 0x81, 0xc7, 0, 0, 2, 0, 0x48, 0
 
 /// A virtual machine with one vCPU in ring 3.
 struct Bare {
+    /// The vCPU.
     vcpu: VcpuFd,
+    /// Keeps the machine.
     _machine: VmFd,
+    /// The memory of the machine.
     memory: MmapRegion,
 }
 
 impl Bare {
+    /// Makes the machine, ready to run at [`CODE`].
     fn new() -> Result<Bare> {
         let kvm = Kvm::new()?;
         let machine = kvm.create_vm()?;
@@ -69,6 +83,7 @@ impl Bare {
         Ok(bare)
     }
 
+    /// The word at an offset in memory.
     fn word(&self, offset: u64) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset < BYTES);
         // SAFETY: an aligned word of the mapping, which lives as long as `self`.
@@ -156,6 +171,7 @@ fn measure(count: u64, mut round: impl FnMut() -> Result<Duration>) -> Result<f6
     Ok(best.as_secs_f64() * 1e6 / count as f64)
 }
 
+/// How long something takes.
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let started = Instant::now();
     work()?;
@@ -207,6 +223,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints all figures.
 fn measure_all() -> Result<()> {
     let mut one = CpuSet::new();
     one.set(0)?;

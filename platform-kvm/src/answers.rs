@@ -11,20 +11,20 @@ use crate::machine::Machine;
 use crate::table_allocator::Table;
 
 /// A call number and its result.
-pub type Answer = (u64, u64);
+pub(crate) type Answer = (u64, u64);
 
 /// An unused pair: a number that no program calls, with Linux's result for it.
-pub const NOTHING: Answer = (1 << 63, -libc::ENOSYS as i64 as u64);
+pub(crate) const NOTHING: Answer = (1 << 63, -libc::ENOSYS as i64 as u64);
 
 /// Fills the rest of the pairs with [`NOTHING`].
-pub fn pairs<const N: usize>(answers: &[Answer]) -> [Answer; N] {
+pub(crate) fn pairs<const N: usize>(answers: &[Answer]) -> [Answer; N] {
     std::array::from_fn(|i| answers.get(i).copied().unwrap_or(NOTHING))
 }
 
 /// A page with the trampoline and the constant results it reads, of one address space.
 ///
 /// All threads of the space use it. If there are several, it only contains what holds for all of them.
-pub struct SharedAnswers {
+pub(crate) struct SharedAnswers {
     machine: Arc<Machine>,
     page: Table,
     current: Mutex<[Answer; MAX_CONSTANT_RESULTS]>,
@@ -32,7 +32,7 @@ pub struct SharedAnswers {
 
 impl SharedAnswers {
     /// A trampoline without constant results.
-    pub fn new(machine: &Arc<Machine>) -> Result<SharedAnswers, PlatformError> {
+    pub(crate) fn new(machine: &Arc<Machine>) -> Result<SharedAnswers, PlatformError> {
         let page = machine.new_table()?;
         let (from, to) = (machine.tables().entries(machine.stub()), machine.tables().entries(page));
         let code = (code::TRAMPOLINE / 8) as usize..(code::TRAMPOLINE_ANSWERS / 8) as usize;
@@ -48,7 +48,7 @@ impl SharedAnswers {
     }
 
     /// Guest-physical address of the page.
-    pub fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.machine.tables().address(self.page)
     }
 
@@ -60,7 +60,7 @@ impl SharedAnswers {
     }
 
     /// Sets the results for a thread that is about to run. `alone`: no other context is attached to the space.
-    pub fn update(&self, answers: &[Answer], alone: bool) {
+    pub(crate) fn update(&self, answers: &[Answer], alone: bool) {
         let wanted: [Answer; MAX_CONSTANT_RESULTS] = pairs(answers);
         let mut current = self.current.lock();
         for (i, (old, new)) in current.iter_mut().zip(wanted).enumerate() {

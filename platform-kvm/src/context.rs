@@ -37,7 +37,7 @@ struct Membership {
 const STACK_BYTES: u64 = 24 << 10;
 
 /// See [`Context`].
-pub struct KvmContext {
+pub(crate) struct KvmContext {
     shared: Arc<Shared>,
     handle: Arc<ContextHandle>,
     vcpu: Option<Arc<Vcpu>>,
@@ -56,7 +56,7 @@ pub struct KvmContext {
 
 impl KvmContext {
     /// A context that has not run yet.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let fpu = Some(shared.pool.format().initial());
         let _charge = shared.machine.memory().charge(KernelPart::Stacks, STACK_BYTES);
         KvmContext {
@@ -74,7 +74,7 @@ impl KvmContext {
     }
 
     /// Sets breakpoints without a check that the host supports them.
-    pub fn try_breakpoints(&mut self, breakpoints: &DebugRegisters) {
+    pub(crate) fn try_breakpoints(&mut self, breakpoints: &DebugRegisters) {
         self.breakpoints = *breakpoints;
     }
 

@@ -11,7 +11,7 @@ use crate::kick;
 use crate::vcpu::Vcpu;
 
 /// The part of a context that other threads share.
-pub struct ContextHandle {
+pub(crate) struct ContextHandle {
     /// Whether the context runs, and whether an interrupt is pending.
     pub run_state: RunState,
     /// The TLB generation of the address space with which the vCPU last entered the guest.
@@ -29,7 +29,7 @@ pub struct ContextHandle {
 
 impl ContextHandle {
     /// The handle of a context of the calling thread.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(ContextHandle {
             run_state: RunState::default(),
             tlb_generation: AtomicU64::new(0),
@@ -42,27 +42,27 @@ impl ContextHandle {
     }
 
     /// Whether `owner` is this handle.
-    pub fn is(&self, owner: Option<&Arc<ContextHandle>>) -> bool {
+    pub(crate) fn is(&self, owner: Option<&Arc<ContextHandle>>) -> bool {
         owner.is_some_and(|owner| std::ptr::eq(Arc::as_ptr(owner), self))
     }
 
     /// Sets the vCPU that holds the context, if any. Kicks no longer reach the previous one.
-    pub fn set_vcpu(&self, vcpu: Option<Arc<Vcpu>>) {
+    pub(crate) fn set_vcpu(&self, vcpu: Option<Arc<Vcpu>>) {
         *self.vcpu.lock() = vcpu;
     }
 
     /// The TLB generation with which the context last entered the guest.
-    pub fn tlb_generation(&self) -> u64 {
+    pub(crate) fn tlb_generation(&self) -> u64 {
         self.tlb_generation.load(Ordering::SeqCst)
     }
 
     /// Records the TLB generation with which the context is about to enter the guest.
-    pub fn set_tlb_generation(&self, change: u64) {
+    pub(crate) fn set_tlb_generation(&self, change: u64) {
         self.tlb_generation.store(change, Ordering::SeqCst);
     }
 
     /// Makes the vCPU leave the guest.
-    pub fn kick(&self) {
+    pub(crate) fn kick(&self) {
         if let Some(vcpu) = &*self.vcpu.lock() {
             // The signal stops a vCPU that is running, the flag one that is about to run.
             vcpu.immediate_exit().store(1, Ordering::SeqCst);
@@ -71,13 +71,13 @@ impl ContextHandle {
     }
 
     /// Asks the context to give up its vCPU.
-    pub fn request_vcpu(&self) {
+    pub(crate) fn request_vcpu(&self) {
         self.requested.store(true, Ordering::SeqCst);
         self.kick();
     }
 
     /// Takes the request for the vCPU, if there is one.
-    pub fn take_request(&self) -> bool {
+    pub(crate) fn take_request(&self) -> bool {
         self.requested.load(Ordering::Relaxed) && self.requested.swap(false, Ordering::SeqCst)
     }
 }

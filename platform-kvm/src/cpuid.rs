@@ -4,25 +4,25 @@ use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
 /// Bits of CR4.
 mod cr4 {
-    pub const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
-    pub const FXSR: u64 = 1 << 9;
-    pub const SIMD_EXCEPTIONS: u64 = 1 << 10;
-    pub const USER_MODE_INSTRUCTION_PREVENTION: u64 = 1 << 11;
-    pub const FSGSBASE: u64 = 1 << 16;
-    pub const XSAVE: u64 = 1 << 18;
-    pub const NO_EXECUTION_OF_USER_PAGES: u64 = 1 << 20;
-    pub const NO_ACCESS_OF_USER_PAGES: u64 = 1 << 21;
+    pub(super) const PHYSICAL_ADDRESS_EXTENSION: u64 = 1 << 5;
+    pub(super) const FXSR: u64 = 1 << 9;
+    pub(super) const SIMD_EXCEPTIONS: u64 = 1 << 10;
+    pub(super) const USER_MODE_INSTRUCTION_PREVENTION: u64 = 1 << 11;
+    pub(super) const FSGSBASE: u64 = 1 << 16;
+    pub(super) const XSAVE: u64 = 1 << 18;
+    pub(super) const NO_EXECUTION_OF_USER_PAGES: u64 = 1 << 20;
+    pub(super) const NO_ACCESS_OF_USER_PAGES: u64 = 1 << 21;
 }
 
 /// The XSAVE components x87, SSE, AVX, and the three of AVX-512.
 const STATES: u64 = 0b1110_0111;
 
 /// The XSAVE component PKRU.
-pub const KEYS: u32 = 9;
+pub(crate) const KEYS: u32 = 9;
 
 /// The configuration of a vCPU.
 #[derive(Clone, Debug)]
-pub struct Features {
+pub(crate) struct Features {
     /// The leaves of `cpuid`.
     pub cpuid: CpuId,
     /// CR4.
@@ -43,7 +43,7 @@ fn leaf(cpuid: &CpuId, function: u32, index: u32) -> Option<kvm_cpuid_entry2> {
 
 impl Features {
     /// Chooses from the features that KVM supports.
-    pub fn of(supported: &CpuId) -> Features {
+    pub(crate) fn of(supported: &CpuId) -> Features {
         let mut cpuid = supported.clone();
         let basic = leaf(supported, 1, 0).unwrap_or_default();
         let extended = leaf(supported, 7, 0).unwrap_or_default();
@@ -90,7 +90,7 @@ impl Features {
     }
 
     /// The number of guest-physical address bits.
-    pub fn physical_bits(&self) -> u32 {
+    pub(crate) fn physical_bits(&self) -> u32 {
         leaf(&self.cpuid, 0x8000_0008, 0).map_or(36, |entry| entry.eax & 0xff)
     }
 }

@@ -33,7 +33,7 @@ const TRAMPOLINE_OUT: usize = 1;
 
 /// A decoded exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoded {
+pub(crate) enum Decoded {
     /// The guest trapped.
     Trap(Trap),
     /// No trap; the guest's registers are known.
@@ -46,17 +46,17 @@ pub enum Decoded {
 
 /// Exception vectors.
 mod vector {
-    pub const DIVIDE: u64 = 0;
-    pub const DEBUG: u64 = 1;
-    pub const BREAKPOINT: u64 = 3;
-    pub const INVALID: u64 = 6;
-    pub const DOUBLE_FAULT: u64 = 8;
-    pub const NOT_PRESENT: u64 = 11;
-    pub const STACK: u64 = 12;
-    pub const PAGE_FAULT: u64 = 14;
-    pub const FLOATING: u64 = 16;
-    pub const ALIGNMENT: u64 = 17;
-    pub const SIMD: u64 = 19;
+    pub(super) const DIVIDE: u64 = 0;
+    pub(super) const DEBUG: u64 = 1;
+    pub(super) const BREAKPOINT: u64 = 3;
+    pub(super) const INVALID: u64 = 6;
+    pub(super) const DOUBLE_FAULT: u64 = 8;
+    pub(super) const NOT_PRESENT: u64 = 11;
+    pub(super) const STACK: u64 = 12;
+    pub(super) const PAGE_FAULT: u64 = 14;
+    pub(super) const FLOATING: u64 = 16;
+    pub(super) const ALIGNMENT: u64 = 17;
+    pub(super) const SIMD: u64 = 19;
 }
 
 /// Mask of the exceptions with an error code.
@@ -110,7 +110,7 @@ fn call(r: &mut Registers) -> Decoded {
 ///
 /// # Errors
 /// The vCPU is in an unexpected state.
-pub fn decode(
+pub(crate) fn decode(
     core: &mut Core,
     exit: ExitReason,
     space: &Space,

@@ -23,7 +23,7 @@ const KEYS_BYTES: usize = 8;
 const INITIAL_PKRU: u32 = 0x5555_5554;
 
 /// Determines the FPU format from a new vCPU; with PKRU if that is at offset `keys`.
-pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Result<FpuFormat, PlatformError> {
+pub(crate) fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Result<FpuFormat, PlatformError> {
     let mut state = read(vcpu)?;
     state.truncate(features.state_bytes.max(keys.map_or(0, |at| at + KEYS_BYTES)));
     let mut states = features.states;
@@ -42,7 +42,7 @@ pub fn format_of(vcpu: &VcpuFd, features: &Features, keys: Option<usize>) -> Res
 }
 
 /// Reads the FPU state of a vCPU.
-pub fn state_of(vcpu: &VcpuFd, format: &FpuFormat) -> Result<FpuState, PlatformError> {
+pub(crate) fn state_of(vcpu: &VcpuFd, format: &FpuFormat) -> Result<FpuState, PlatformError> {
     let mut state = read(vcpu)?;
     state[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&processor::mxcsr_mask().to_le_bytes());
     Ok(format.complete(state))
@@ -54,7 +54,7 @@ fn read(vcpu: &VcpuFd) -> Result<Vec<u8>, PlatformError> {
 }
 
 /// Writes an FPU state that the format accepts; with PKRU if that is at offset `keys`.
-pub fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(), PlatformError> {
+pub(crate) fn write(vcpu: &VcpuFd, state: &FpuState, keys: Option<usize>) -> Result<(), PlatformError> {
     let mut area = kvm_xsave::default();
     for (word, bytes) in area.region.iter_mut().zip(state.0.chunks_exact(4)) {
         *word = u32::from_le_bytes(bytes.try_into().expect("chunks of four bytes"));

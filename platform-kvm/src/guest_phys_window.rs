@@ -15,7 +15,7 @@ const SLOT_BYTES: u64 = 64 << 20;
 
 /// Host memory that appears in the machine at `base`. The mapping belongs to the machine alone: when the host drops
 /// pages of it, KVM drops its mappings of them as well and must fault them in again.
-pub struct GuestPhysWindow {
+pub(crate) struct GuestPhysWindow {
     base: u64,
     mapping: MmapRegion,
     slot_bytes: u64,
@@ -26,7 +26,7 @@ pub struct GuestPhysWindow {
 
 impl GuestPhysWindow {
     /// A window on `mapping` with at most `slots` memory slots.
-    pub fn new(base: u64, mapping: MmapRegion, slots: u64) -> Self {
+    pub(crate) fn new(base: u64, mapping: MmapRegion, slots: u64) -> Self {
         let bytes = mapping.size() as u64;
         let slot_bytes = bytes.div_ceil(slots.max(1)).next_power_of_two().max(SLOT_BYTES);
         let present = (0..bytes.div_ceil(slot_bytes)).map(|_| AtomicBool::new(false)).collect();
@@ -34,17 +34,17 @@ impl GuestPhysWindow {
     }
 
     /// The host's mapping of it.
-    pub fn mapping(&self) -> &MmapRegion {
+    pub(crate) fn mapping(&self) -> &MmapRegion {
         &self.mapping
     }
 
     /// Guest-physical address of the byte at `offset`.
-    pub fn address(&self, offset: u64) -> u64 {
+    pub(crate) fn address(&self, offset: u64) -> u64 {
         self.base + offset
     }
 
     /// Offset of a guest-physical address, if it is in the window.
-    pub fn offset(&self, address: u64) -> Option<u64> {
+    pub(crate) fn offset(&self, address: u64) -> Option<u64> {
         address.checked_sub(self.base).filter(|offset| *offset < self.mapping.size() as u64)
     }
 
@@ -52,7 +52,7 @@ impl GuestPhysWindow {
     ///
     /// # Errors
     /// The host refuses the memory slot.
-    pub fn provide(&self, vm: &VmFd, next_slot: &AtomicU32, offset: u64, len: u64) -> Result<(), PlatformError> {
+    pub(crate) fn provide(&self, vm: &VmFd, next_slot: &AtomicU32, offset: u64, len: u64) -> Result<(), PlatformError> {
         for index in offset / self.slot_bytes..(offset + len).div_ceil(self.slot_bytes) {
             let Some(present) = self.present.get(index as usize) else { continue };
             if present.load(Ordering::Acquire) {
@@ -80,7 +80,7 @@ impl GuestPhysWindow {
     }
 
     /// Populates the host's page tables for a range, so that KVM need not fault page by page.
-    pub fn populate(&self, offset: u64, len: u64) {
+    pub(crate) fn populate(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);
         // Read faults suffice, since stores to shared memory mappings are not tracked. Before Linux 5.14 the call
         // fails, and each page is faulted in on access.
@@ -90,7 +90,7 @@ impl GuestPhysWindow {
 
     /// Drops the host's mappings of a range, and with them KVM's, on all vCPUs. The contents of a file stay; anonymous
     /// memory is zero afterwards.
-    pub fn invalidate(&self, offset: u64, len: u64) {
+    pub(crate) fn invalidate(&self, offset: u64, len: u64) {
         let start = self.mapping.as_ptr().wrapping_add(offset as usize);
         // SAFETY: a range of the mapping, of whose bytes the sentry uses none, or only by atomic words that may change.
         let done = unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_DONTNEED) };

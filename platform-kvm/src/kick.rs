@@ -16,7 +16,7 @@ fn number() -> i32 {
 extern "C" fn ignore(_: libc::c_int) {}
 
 /// Installs an empty handler, so that the signal interrupts `KVM_RUN` and does nothing else.
-pub fn prepare() -> Result<(), PlatformError> {
+pub(crate) fn prepare() -> Result<(), PlatformError> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {
@@ -32,7 +32,7 @@ pub fn prepare() -> Result<(), PlatformError> {
 }
 
 /// Sends the signal to a thread. A thread that has ended is ignored.
-pub fn send(process: Pid, thread: Pid) {
+pub(crate) fn send(process: Pid, thread: Pid) {
     // SAFETY: touches no memory.
     unsafe { libc::syscall(libc::SYS_tgkill, process.as_raw(), thread.as_raw(), number()) };
 }

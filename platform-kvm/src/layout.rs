@@ -3,112 +3,112 @@
 use amber_platform::PAGE_SIZE;
 
 /// The guest's task size. As on Linux, the last page of the lower half stays unmapped.
-pub const ADDRESS_LIMIT: u64 = 0x7fff_ffff_f000;
+pub(crate) const ADDRESS_LIMIT: u64 = 0x7fff_ffff_f000;
 /// The page of the trampoline, just above the task size, on hosts that need one (see `quirks`).
-pub const TRAMPOLINE: u64 = ADDRESS_LIMIT;
+pub(crate) const TRAMPOLINE: u64 = ADDRESS_LIMIT;
 
 /// Guest-physical address of the memory for page tables and the stub. The stub's linker script repeats it.
-pub const TABLES_BASE: u64 = 4 << 30;
+pub(crate) const TABLES_BASE: u64 = 4 << 30;
 /// Size of that range; memory is allocated on first use.
-pub const TABLES_BYTES: u64 = 4 << 30;
+pub(crate) const TABLES_BYTES: u64 = 4 << 30;
 /// Guest-physical address of guest memory.
-pub const GUEST_BASE: u64 = 8 << 30;
+pub(crate) const GUEST_BASE: u64 = 8 << 30;
 
 /// The stub's code as the exception handlers use it, followed by the descriptor tables.
-pub const COMMON: u64 = 0xffff_ffff_8000_0000;
+pub(crate) const COMMON: u64 = 0xffff_ffff_8000_0000;
 /// The global descriptor table.
-pub const GDT: u64 = COMMON + PAGE_SIZE;
+pub(crate) const GDT: u64 = COMMON + PAGE_SIZE;
 /// The interrupt descriptor table.
-pub const IDT: u64 = COMMON + 2 * PAGE_SIZE;
+pub(crate) const IDT: u64 = COMMON + 2 * PAGE_SIZE;
 /// Start of the per-vCPU areas: a page of code and a page of data each.
-pub const AREAS: u64 = COMMON + 16 * PAGE_SIZE;
+pub(crate) const AREAS: u64 = COMMON + 16 * PAGE_SIZE;
 /// Distance between two areas.
-pub const AREA_BYTES: u64 = 2 * PAGE_SIZE;
+pub(crate) const AREA_BYTES: u64 = 2 * PAGE_SIZE;
 /// Number of areas in the kernel half, which is one page directory (1 GiB) large.
-pub const MAX_VCPUS: u64 = ((1 << 30) - 16 * PAGE_SIZE) / AREA_BYTES;
+pub(crate) const MAX_VCPUS: u64 = ((1 << 30) - 16 * PAGE_SIZE) / AREA_BYTES;
 
 /// Offsets in the code page. Those inside a code path tell the sentry how far a vCPU has come.
-pub mod code {
+pub(crate) mod code {
     /// Entry point of `syscall` from 64-bit code.
-    pub const SYSCALL: u64 = 0;
+    pub(crate) const SYSCALL: u64 = 0;
     /// Here constant results are loaded, in blocks of 16 bytes; the first instruction of each loads.
-    pub const HIT: u64 = 0x100;
+    pub(crate) const HIT: u64 = 0x100;
     /// First byte after these.
-    pub const HIT_END: u64 = 0x180;
+    pub(crate) const HIT_END: u64 = 0x180;
     /// Return to the guest by the frame on the stack.
-    pub const IRET: u64 = 0x200;
+    pub(crate) const IRET: u64 = 0x200;
     /// Return from a system call.
-    pub const SYSRET: u64 = 0x210;
+    pub(crate) const SYSRET: u64 = 0x210;
     /// Return by the frame on the stack, after a switch of page tables.
-    pub const SWITCH: u64 = 0x220;
+    pub(crate) const SWITCH: u64 = 0x220;
     /// First byte after the return paths.
-    pub const BACK_END: u64 = 0x240;
+    pub(crate) const BACK_END: u64 = 0x240;
     /// Entry point of `syscall` from 32-bit code.
-    pub const SYSCALL32: u64 = 0x300;
+    pub(crate) const SYSCALL32: u64 = 0x300;
     /// Entry point of `int 0x80`.
-    pub const INT80: u64 = 0x380;
+    pub(crate) const INT80: u64 = 0x380;
     /// Entry points of the exceptions, 16 bytes each.
-    pub const EXCEPTIONS: u64 = 0x400;
+    pub(crate) const EXCEPTIONS: u64 = 0x400;
     /// First byte after the exceptions.
-    pub const EXCEPTIONS_END: u64 = 0x600;
+    pub(crate) const EXCEPTIONS_END: u64 = 0x600;
     /// The trampoline, which is also at this offset in its own page.
-    pub const TRAMPOLINE: u64 = 0x800;
+    pub(crate) const TRAMPOLINE: u64 = 0x800;
     /// Size of the trampoline's code for one constant result. The offsets below are within it.
-    pub const TRAMPOLINE_STRIDE: u64 = 32;
+    pub(crate) const TRAMPOLINE_STRIDE: u64 = 32;
     /// From here on, rcx and r11 are exchanged.
-    pub const EXCHANGED: u64 = 14;
+    pub(crate) const EXCHANGED: u64 = 14;
     /// From here on, they are back in place.
-    pub const EXCHANGED_BACK: u64 = 19;
+    pub(crate) const EXCHANGED_BACK: u64 = 19;
     /// From here on, they are exchanged again, because this is the result.
-    pub const KNOWN: u64 = 21;
+    pub(crate) const KNOWN: u64 = 21;
     /// From here on, the result is in rax and the return address in r11.
-    pub const ANSWERED: u64 = 28;
+    pub(crate) const ANSWERED: u64 = 28;
     /// The exit of a call without a constant result.
-    pub const TRAMPOLINE_EXIT: u64 = TRAMPOLINE + 8 * TRAMPOLINE_STRIDE;
+    pub(crate) const TRAMPOLINE_EXIT: u64 = TRAMPOLINE + 8 * TRAMPOLINE_STRIDE;
     /// First byte after the trampoline.
-    pub const TRAMPOLINE_END: u64 = TRAMPOLINE_EXIT + 4;
+    pub(crate) const TRAMPOLINE_END: u64 = TRAMPOLINE_EXIT + 4;
     /// The trampoline's constant results.
-    pub const TRAMPOLINE_ANSWERS: u64 = 0xc00;
+    pub(crate) const TRAMPOLINE_ANSWERS: u64 = 0xc00;
 }
 
 /// The I/O port by which the trampoline exits.
-pub const PORT: u16 = 0x10;
+pub(crate) const PORT: u16 = 0x10;
 
 /// Offsets in the data page.
-pub mod data {
+pub(crate) mod data {
     /// Eight pairs of call number and result.
-    pub const ANSWERS: u64 = 0;
+    pub(crate) const ANSWERS: u64 = 0;
     /// The task state segment.
-    pub const TSS: u64 = 0x100;
+    pub(crate) const TSS: u64 = 0x100;
     /// Its limit. It includes the I/O permission bits for the ports around [`PORT`](super::PORT) and the terminating
     /// byte of ones.
-    pub const TSS_LIMIT: u32 = 0x68 + 3;
+    pub(crate) const TSS_LIMIT: u32 = 0x68 + 3;
     /// The stack (IST) of exceptions that can occur at any instruction.
-    pub const URGENT_STACK: u64 = 0x800;
+    pub(crate) const URGENT_STACK: u64 = 0x800;
     /// The frame for `iretq`, after a word for rax.
-    pub const FRAME: u64 = 0x900;
+    pub(crate) const FRAME: u64 = 0x900;
     /// The stack of other exceptions.
-    pub const STACK: u64 = 0x1000;
+    pub(crate) const STACK: u64 = 0x1000;
 }
 
 /// Segment selectors, with Linux's values.
-pub mod selector {
+pub(crate) mod selector {
     /// 64-bit code in ring 0.
-    pub const KERNEL_CODE: u16 = 0x10;
+    pub(crate) const KERNEL_CODE: u16 = 0x10;
     /// Data in ring 0.
-    pub const KERNEL_DATA: u16 = 0x18;
+    pub(crate) const KERNEL_DATA: u16 = 0x18;
     /// 32-bit code in ring 3.
-    pub const USER_CODE32: u16 = 0x23;
+    pub(crate) const USER_CODE32: u16 = 0x23;
     /// Data in ring 3.
-    pub const USER_DATA: u16 = 0x2b;
+    pub(crate) const USER_DATA: u16 = 0x2b;
     /// 64-bit code in ring 3.
-    pub const USER_CODE: u16 = 0x33;
+    pub(crate) const USER_CODE: u16 = 0x33;
     /// The task state segment.
-    pub const TASK: u16 = 0x40;
+    pub(crate) const TASK: u16 = 0x40;
 }
 
 /// Whether an address is canonical with four levels of page tables.
-pub fn is_canonical(address: u64) -> bool {
+pub(crate) fn is_canonical(address: u64) -> bool {
     let top = address as i64 >> 47;
     top == 0 || top == -1
 }

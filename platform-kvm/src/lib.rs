@@ -44,11 +44,14 @@ pub use crate::quirks::HostQuirks;
 
 /// State shared by all spaces and contexts of one platform.
 struct Shared {
+    /// The virtual machine.
     machine: Arc<Machine>,
+    /// Its vCPUs.
     pool: Pool,
 }
 
 impl Shared {
+    /// Makes an empty address space.
     fn new_space(&self) -> Result<Space, PlatformError> {
         Space::new(&self.machine)
     }
@@ -56,7 +59,9 @@ impl Shared {
 
 /// The platform based on `/dev/kvm`.
 pub struct KvmPlatform {
+    /// The state that spaces and contexts share with it.
     shared: Arc<Shared>,
+    /// Which of the two kinds of KVM the host has, and what differs.
     quirks: HostQuirks,
 }
 

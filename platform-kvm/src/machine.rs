@@ -37,7 +37,7 @@ const TSS_ADDRESS: usize = 0xfffb_d000;
 const OWN_SLOTS: u64 = 80;
 
 /// A virtual machine.
-pub struct Machine {
+pub(crate) struct Machine {
     kvm: Kvm,
     vm: VmFd,
     /// The CPU features that KVM supports in guests.
@@ -58,7 +58,7 @@ impl Machine {
     ///
     /// # Errors
     /// `/dev/kvm` is missing, access is denied, or it lacks something that the platform needs.
-    pub fn new(memory: Arc<GuestMemory>) -> Result<Machine, PlatformError> {
+    pub(crate) fn new(memory: Arc<GuestMemory>) -> Result<Machine, PlatformError> {
         let kvm = open()?;
         let vm = kvm.create_vm().map_err(|error| {
             let advice = match error.errno() {
@@ -103,37 +103,37 @@ impl Machine {
     }
 
     /// The open `/dev/kvm`.
-    pub fn kvm(&self) -> &Kvm {
+    pub(crate) fn kvm(&self) -> &Kvm {
         &self.kvm
     }
 
     /// The KVM virtual machine.
-    pub fn vm(&self) -> &VmFd {
+    pub(crate) fn vm(&self) -> &VmFd {
         &self.vm
     }
 
     /// The CPU features that KVM supports in guests.
-    pub fn supported(&self) -> &CpuId {
+    pub(crate) fn supported(&self) -> &CpuId {
         &self.supported
     }
 
     /// The memory for page tables.
-    pub fn tables(&self) -> &TableAllocator {
+    pub(crate) fn tables(&self) -> &TableAllocator {
         &self.tables
     }
 
     /// The memory of the guests.
-    pub fn memory(&self) -> &Arc<GuestMemory> {
+    pub(crate) fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
     }
 
     /// The quirks of this host, as far as they are detected.
-    pub fn quirks(&self) -> HostQuirks {
+    pub(crate) fn quirks(&self) -> HostQuirks {
         self.detected.get()
     }
 
     /// The page with the stub.
-    pub fn stub(&self) -> Table {
+    pub(crate) fn stub(&self) -> Table {
         self.tables.at(TABLES_BASE)
     }
 
@@ -141,7 +141,7 @@ impl Machine {
     ///
     /// # Errors
     /// They have too few physical address bits.
-    pub fn check_physical_bits(&self, bits: u32) -> Result<(), PlatformError> {
+    pub(crate) fn check_physical_bits(&self, bits: u32) -> Result<(), PlatformError> {
         let needed = self.guest.address(self.memory.limit());
         if bits < 64 && needed > 1 << bits {
             let text = format!("vCPUs have {bits} bits of physical address, too few for {needed:#x} bytes of memory");
@@ -151,30 +151,30 @@ impl Machine {
     }
 
     /// Guest-physical address of frames, whose memory slots are added if necessary.
-    pub fn guest_address(&self, frames: FrameRange) -> Result<u64, PlatformError> {
+    pub(crate) fn guest_address(&self, frames: FrameRange) -> Result<u64, PlatformError> {
         self.guest.provide(&self.vm, &self.next_slot, frames.start, frames.len)?;
         Ok(self.guest.address(frames.start))
     }
 
     /// Offset in guest memory of a guest-physical address.
-    pub fn guest_offset(&self, address: u64) -> Option<u64> {
+    pub(crate) fn guest_offset(&self, address: u64) -> Option<u64> {
         self.guest.offset(address)
     }
 
     /// Drops KVM's mappings of a guest-physical range, and the host's copies of page table entries that refer to it.
-    pub fn invalidate(&self, address: u64, len: u64) {
+    pub(crate) fn invalidate(&self, address: u64, len: u64) {
         if let Some(offset) = self.guest.offset(address) {
             self.guest.invalidate(offset, len);
         }
     }
 
     /// See [`AddressSpace::prefault_hint`](amber_platform::AddressSpace::prefault_hint).
-    pub fn prefault_hint(&self, frames: FrameRange) {
+    pub(crate) fn prefault_hint(&self, frames: FrameRange) {
         self.guest.populate(frames.start, frames.len);
     }
 
     /// Drops the host's copies of all page tables, as KVM does when a memory slot is deleted.
-    pub fn invalidate_all_tables(&self) -> Result<(), PlatformError> {
+    pub(crate) fn invalidate_all_tables(&self) -> Result<(), PlatformError> {
         let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
         for memory_size in [PAGE_SIZE, 0] {
             let region = kvm_userspace_memory_region {
@@ -192,14 +192,14 @@ impl Machine {
     }
 
     /// Allocates a zeroed table.
-    pub fn new_table(&self) -> Result<Table, PlatformError> {
+    pub(crate) fn new_table(&self) -> Result<Table, PlatformError> {
         let table = self.tables.take(|| self.invalidate_all_tables())?;
         self.provide_tables(table.offset())?;
         Ok(table)
     }
 
     /// Returns the memory of unused tables to the host if memory is scarce.
-    pub fn tidy_tables(&self) {
+    pub(crate) fn tidy_tables(&self) {
         self.tables.tidy(|| self.invalidate_all_tables());
     }
 
@@ -208,7 +208,7 @@ impl Machine {
     }
 
     /// Allocates a top-level table that contains the kernel half.
-    pub fn new_root(&self) -> Result<Table, PlatformError> {
+    pub(crate) fn new_root(&self) -> Result<Table, PlatformError> {
         let root = self.new_table()?;
         let kernel = self.kernel.lock();
         self.tables.entries(root)[tables::KERNEL_ENTRY].store(kernel.entry(self), Ordering::SeqCst);
@@ -216,7 +216,7 @@ impl Machine {
     }
 
     /// Maps the area of vCPU `index`, with a new data page.
-    pub fn new_area(&self, index: u64) -> Result<Table, PlatformError> {
+    pub(crate) fn new_area(&self, index: u64) -> Result<Table, PlatformError> {
         let data = self.new_table()?;
         let at = AREAS + index * AREA_BYTES;
         let mut kernel = self.kernel.lock();

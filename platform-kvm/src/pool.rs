@@ -50,7 +50,7 @@ struct State {
 }
 
 /// All vCPUs of a machine.
-pub struct Pool {
+pub(crate) struct Pool {
     machine: Arc<Machine>,
     features: Features,
     plain_format: FpuFormat,
@@ -66,7 +66,7 @@ impl Pool {
     ///
     /// # Errors
     /// The host cannot create a vCPU.
-    pub fn new(machine: &Arc<Machine>, max: usize, root: &Arc<TopLevelTable>) -> Result<Pool, PlatformError> {
+    pub(crate) fn new(machine: &Arc<Machine>, max: usize, root: &Arc<TopLevelTable>) -> Result<Pool, PlatformError> {
         let features = Features::of(machine.supported());
         machine.check_physical_bits(features.physical_bits())?;
         let first = Arc::new(Vcpu::new(machine, &features, 0, root)?);
@@ -91,7 +91,7 @@ impl Pool {
     }
 
     /// The FPU format of guests.
-    pub fn format(&self) -> &FpuFormat {
+    pub(crate) fn format(&self) -> &FpuFormat {
         match &self.keys_format {
             Some(format) if self.machine.quirks().users_set_keys => format,
             _ => &self.plain_format,
@@ -99,28 +99,28 @@ impl Pool {
     }
 
     /// Whether the host saves PKRU.
-    pub fn keeps_keys(&self) -> bool {
+    pub(crate) fn keeps_keys(&self) -> bool {
         self.keys_format.is_some()
     }
 
     /// Offset of PKRU in the FPU state, if guests can set it.
-    pub fn keys_at(&self) -> Option<usize> {
+    pub(crate) fn keys_at(&self) -> Option<usize> {
         self.features.keys_at.filter(|_| self.machine.quirks().users_set_keys)
     }
 
     /// Sets the `syscall` entry points of all vCPUs again, after a quirk was detected.
-    pub fn set_syscall_entries(&self) -> Result<(), PlatformError> {
+    pub(crate) fn set_syscall_entries(&self) -> Result<(), PlatformError> {
         self.state.lock().all.iter().try_for_each(|vcpu| vcpu.core.lock().set_syscall_entry())
     }
 
     /// The number of vCPUs, broken ones included.
     #[cfg(test)]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.state.lock().all.len()
     }
 
     /// Whether a context waits for a vCPU.
-    pub fn is_scarce(&self) -> bool {
+    pub(crate) fn is_scarce(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
@@ -129,7 +129,11 @@ impl Pool {
     ///
     /// # Errors
     /// The state of the previous context cannot be read.
-    pub fn take(&self, handle: &Arc<ContextHandle>, root: &Arc<TopLevelTable>) -> Result<Arc<Vcpu>, PlatformError> {
+    pub(crate) fn take(
+        &self,
+        handle: &Arc<ContextHandle>,
+        root: &Arc<TopLevelTable>,
+    ) -> Result<Arc<Vcpu>, PlatformError> {
         let vcpu = self.find(root)?;
         vcpu.reserved.store(true, Ordering::SeqCst);
         *vcpu.owner.lock() = Some(handle.clone());
@@ -256,14 +260,14 @@ impl Pool {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn give_way(&self, vcpu: Arc<Vcpu>, core: &Core) -> Result<(), PlatformError> {
+    pub(crate) fn give_way(&self, vcpu: Arc<Vcpu>, core: &Core) -> Result<(), PlatformError> {
         self.evict(&vcpu, core)?;
         hand_over(&mut self.state.lock(), vcpu);
         Ok(())
     }
 
     /// Takes back the vCPU of a context that ended.
-    pub fn give_back(&self, vcpu: Arc<Vcpu>, handle: &Arc<ContextHandle>) {
+    pub(crate) fn give_back(&self, vcpu: Arc<Vcpu>, handle: &Arc<ContextHandle>) {
         let mut state = self.state.lock();
         let mut owner = vcpu.owner.lock();
         if handle.is(owner.as_ref()) {

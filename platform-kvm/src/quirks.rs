@@ -32,7 +32,7 @@ pub struct HostQuirks {
 
 /// The quirks detected so far.
 #[derive(Debug, Default)]
-pub struct Detected {
+pub(crate) struct Detected {
     /// See [`HostQuirks::syscall_stays_in_ring_3`].
     stays: AtomicBool,
     /// See [`HostQuirks::host_caches_tables`].
@@ -45,7 +45,7 @@ pub struct Detected {
 
 impl Detected {
     /// The quirks detected so far.
-    pub fn get(&self) -> HostQuirks {
+    pub(crate) fn get(&self) -> HostQuirks {
         HostQuirks {
             syscall_stays_in_ring_3: self.stays.load(Ordering::Relaxed),
             host_caches_tables: self.caches.load(Ordering::Relaxed),
@@ -68,7 +68,7 @@ const DATA: u64 = 0x20_0000;
 
 /// The cause of an invalid-opcode exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidOpcode {
+pub(crate) enum InvalidOpcode {
     /// `int 0x80`, the i386 system call.
     Int80,
     /// Another software interrupt, which user code may not raise.
@@ -78,7 +78,7 @@ pub enum InvalidOpcode {
 }
 
 /// Classifies an invalid-opcode exception by the first `bytes` of the instruction.
-pub fn classify_invalid_opcode(quirks: HostQuirks, bytes: [u8; 2]) -> InvalidOpcode {
+pub(crate) fn classify_invalid_opcode(quirks: HostQuirks, bytes: [u8; 2]) -> InvalidOpcode {
     match bytes {
         _ if !quirks.syscall_stays_in_ring_3 => InvalidOpcode::Undefined,
         [INTERRUPT, 0x80] => InvalidOpcode::Int80,
@@ -91,7 +91,7 @@ pub fn classify_invalid_opcode(quirks: HostQuirks, bytes: [u8; 2]) -> InvalidOpc
 ///
 /// # Errors
 /// The machine does not do what a guest needs; the text says what it did.
-pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformError> {
+pub(crate) fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformError> {
     let machine = &shared.machine;
     let memory = machine.memory();
     let short = |_| platform_error("no guest memory for a self-test", ErrorKind::OutOfMemory);
@@ -153,7 +153,7 @@ pub fn detect(shared: &std::sync::Arc<Shared>) -> Result<HostQuirks, PlatformErr
 ///
 /// # Errors
 /// The test guest cannot run.
-pub fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, PlatformError> {
+pub(crate) fn has_breakpoints(shared: &std::sync::Arc<Shared>) -> Result<bool, PlatformError> {
     let mut known = shared.machine.detected.breakpoints.lock();
     if let Some(known) = *known {
         return Ok(known);

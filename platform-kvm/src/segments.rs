@@ -24,12 +24,12 @@ fn segment(selector: u16, kind: u8) -> kvm_segment {
 }
 
 /// A code segment.
-pub fn code_segment(selector: u16) -> kvm_segment {
+pub(crate) fn code_segment(selector: u16) -> kvm_segment {
     segment(selector, 11)
 }
 
 /// A data segment; unusable if the selector is null.
-pub fn data_segment(selector: u16, base: u64) -> kvm_segment {
+pub(crate) fn data_segment(selector: u16, base: u64) -> kvm_segment {
     if selector & !3 == 0 {
         return kvm_segment { base, selector, unusable: 1, ..kvm_segment::default() };
     }
@@ -37,7 +37,7 @@ pub fn data_segment(selector: u16, base: u64) -> kvm_segment {
 }
 
 /// Whether the processor accepts these registers for user code.
-pub fn are_loadable(r: &Registers) -> bool {
+pub(crate) fn are_loadable(r: &Registers) -> bool {
     let data = |selector: u64| selector <= 3 || selector == u64::from(selector::USER_DATA);
     (r.cs == u64::from(selector::USER_CODE) || r.cs == u64::from(selector::USER_CODE32))
         && r.ss == u64::from(selector::USER_DATA)

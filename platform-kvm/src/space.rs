@@ -19,14 +19,14 @@ use crate::table_allocator::Table;
 use crate::tables::{self, FlushSet, PageTables, TableRef};
 
 /// A top-level table. vCPUs that have it loaded keep it alive.
-pub struct TopLevelTable {
+pub(crate) struct TopLevelTable {
     machine: Arc<Machine>,
     table: Table,
 }
 
 impl TopLevelTable {
     /// Guest-physical address, as in CR3.
-    pub fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.machine.tables().address(self.table)
     }
 }
@@ -50,7 +50,7 @@ struct Garbage {
 }
 
 /// A guest address space.
-pub struct Space {
+pub(crate) struct Space {
     machine: Arc<Machine>,
     root: Arc<TopLevelTable>,
     tables: Mutex<PageTables>,
@@ -73,7 +73,7 @@ impl Space {
     ///
     /// # Errors
     /// There is no memory for its tables.
-    pub fn new(machine: &Arc<Machine>) -> Result<Space, PlatformError> {
+    pub(crate) fn new(machine: &Arc<Machine>) -> Result<Space, PlatformError> {
         let root = TopLevelTable { machine: machine.clone(), table: machine.new_root()? };
         let mut tables = PageTables::new(machine.clone(), root.table);
         let mut answers = None;
@@ -98,40 +98,40 @@ impl Space {
     }
 
     /// The top-level table.
-    pub fn root(&self) -> &Arc<TopLevelTable> {
+    pub(crate) fn root(&self) -> &Arc<TopLevelTable> {
         &self.root
     }
 
     /// The current TLB generation: vCPUs that run the space must have flushed since it began.
-    pub fn tlb_generation(&self) -> u64 {
+    pub(crate) fn tlb_generation(&self) -> u64 {
         self.tlb_generation.load(Ordering::SeqCst)
     }
 
     /// The guest-physical address of a byte at `address` that user code may read.
-    pub fn find(&self, address: u64) -> Option<u64> {
+    pub(crate) fn find(&self, address: u64) -> Option<u64> {
         self.tables.lock().find(address)
     }
 
     /// The page of constant results that the trampoline reads, on hosts where system calls stay in ring 3.
-    pub fn answers(&self) -> Option<&SharedAnswers> {
+    pub(crate) fn answers(&self) -> Option<&SharedAnswers> {
         self.answers.as_ref()
     }
 
     /// A copy with the same mappings.
-    pub fn copy(&self) -> Result<Space, PlatformError> {
+    pub(crate) fn copy(&self) -> Result<Space, PlatformError> {
         let child = Space::new(&self.machine)?;
         self.tables.lock().copy_into(&mut child.tables.lock(), ADDRESS_LIMIT)?;
         Ok(child)
     }
 
     /// The contexts whose last run was in this space.
-    pub fn active_contexts(&self) -> &Arc<ActiveContexts> {
+    pub(crate) fn active_contexts(&self) -> &Arc<ActiveContexts> {
         &self.active_contexts
     }
 
     /// # Errors
     /// The space is unusable: there was no memory for its tables.
-    pub fn check(&self) -> Result<(), PlatformError> {
+    pub(crate) fn check(&self) -> Result<(), PlatformError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(platform_error(
                 "no memory for the page tables of a guest process",
@@ -143,7 +143,7 @@ impl Space {
 
     /// Called when a context has left the guest: frees garbage that no TLB holds any more, and wakes threads in
     /// [`synchronize`](AddressSpace::synchronize).
-    pub fn after_run(&self) {
+    pub(crate) fn after_run(&self) {
         if self.waiters.load(Ordering::SeqCst) > 0 {
             let _waiting = self.waiting.lock();
             self.progress.notify_all();

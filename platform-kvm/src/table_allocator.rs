@@ -11,7 +11,7 @@ use crate::layout::TABLES_BYTES;
 use crate::platform_error;
 
 /// Number of entries of a table.
-pub const ENTRIES: usize = 512;
+pub(crate) const ENTRIES: usize = 512;
 /// Invalidate the host's copies of all page tables when this many stale tables have accumulated …
 const MAX_STALE: usize = 4096;
 /// … or only this many if memory is scarce.
@@ -23,11 +23,11 @@ const MAX_SPARE: usize = 64;
 
 /// A page of table memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table(u64);
+pub(crate) struct Table(u64);
 
 impl Table {
     /// Offset in table memory, in bytes.
-    pub fn offset(self) -> u64 {
+    pub(crate) fn offset(self) -> u64 {
         self.0
     }
 }
@@ -56,7 +56,7 @@ impl Stock {
 }
 
 /// The page tables of a machine.
-pub struct TableAllocator {
+pub(crate) struct TableAllocator {
     window: GuestPhysWindow,
     stock: Mutex<Stock>,
     /// The number of entries that refer to each table; 1 for tables that are used by themselves.
@@ -69,7 +69,7 @@ pub struct TableAllocator {
 
 impl TableAllocator {
     /// Table memory in a window that begins with the stub. It is charged to `memory`.
-    pub fn new(window: GuestPhysWindow, memory: &Arc<GuestMemory>) -> Result<Self, PlatformError> {
+    pub(crate) fn new(window: GuestPhysWindow, memory: &Arc<GuestMemory>) -> Result<Self, PlatformError> {
         let stock = Mutex::new(Stock { top: PAGE_SIZE, ..Stock::default() });
         // Zero pages, most of which are never touched.
         let zeros = vec![0u32; (TABLES_BYTES / PAGE_SIZE) as usize].into_boxed_slice();
@@ -82,17 +82,17 @@ impl TableAllocator {
     }
 
     /// The window through which the machine accesses it.
-    pub fn window(&self) -> &GuestPhysWindow {
+    pub(crate) fn window(&self) -> &GuestPhysWindow {
         &self.window
     }
 
     /// Sets whether the host caches page tables.
-    pub fn set_host_caches_tables(&self, host_caches_tables: bool) {
+    pub(crate) fn set_host_caches_tables(&self, host_caches_tables: bool) {
         self.host_caches_tables.store(host_caches_tables, Ordering::Relaxed);
     }
 
     /// Host memory of a table in use, in bytes.
-    pub fn bytes_each(&self) -> u64 {
+    pub(crate) fn bytes_each(&self) -> u64 {
         PAGE_SIZE + if self.host_caches_tables.load(Ordering::Relaxed) { HOST_COPY_BYTES } else { 0 }
     }
 
@@ -104,7 +104,7 @@ impl TableAllocator {
 
     /// If memory is scarce, returns the memory of unused tables to the host. `invalidate` is as for
     /// [`take`](Self::take).
-    pub fn tidy(&self, invalidate: impl FnOnce() -> Result<(), PlatformError>) {
+    pub(crate) fn tidy(&self, invalidate: impl FnOnce() -> Result<(), PlatformError>) {
         let limit = self.stale_limit();
         if limit == MAX_STALE {
             return;
@@ -134,7 +134,7 @@ impl TableAllocator {
     ///
     /// # Errors
     /// All table memory is in use, or `invalidate` failed.
-    pub fn take(&self, invalidate: impl FnOnce() -> Result<(), PlatformError>) -> Result<Table, PlatformError> {
+    pub(crate) fn take(&self, invalidate: impl FnOnce() -> Result<(), PlatformError>) -> Result<Table, PlatformError> {
         let table = self.find(invalidate)?;
         self.references(table).store(1, Ordering::Relaxed);
         Ok(table)
@@ -145,17 +145,17 @@ impl TableAllocator {
     }
 
     /// Adds a reference from another table.
-    pub fn share(&self, table: Table) {
+    pub(crate) fn share(&self, table: Table) {
         self.references(table).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether several entries refer to the table, so that it must be copied before a change.
-    pub fn is_shared(&self, table: Table) -> bool {
+    pub(crate) fn is_shared(&self, table: Table) -> bool {
         self.references(table).load(Ordering::Acquire) > 1
     }
 
     /// Removes a reference. Returns whether it was the last.
-    pub fn unshare(&self, table: Table) -> bool {
+    pub(crate) fn unshare(&self, table: Table) -> bool {
         self.references(table).fetch_sub(1, Ordering::AcqRel) == 1
     }
 
@@ -191,7 +191,7 @@ impl TableAllocator {
     }
 
     /// Frees tables that no vCPU uses any more.
-    pub fn give_back(&self, tables: impl IntoIterator<Item = Table>) {
+    pub(crate) fn give_back(&self, tables: impl IntoIterator<Item = Table>) {
         let tables: Vec<Table> = tables.into_iter().collect();
         for table in &tables {
             for entry in self.entries(*table) {
@@ -204,24 +204,24 @@ impl TableAllocator {
     }
 
     /// The entries of a table.
-    pub fn entries(&self, table: Table) -> &[AtomicU64; ENTRIES] {
+    pub(crate) fn entries(&self, table: Table) -> &[AtomicU64; ENTRIES] {
         let start = self.window.mapping().as_ptr().wrapping_add(table.0 as usize);
         // SAFETY: a page of the mapping, which lives as long as `self`; vCPUs and the sentry use it by whole words.
         unsafe { &*start.cast() }
     }
 
     /// Guest-physical address of a table.
-    pub fn address(&self, table: Table) -> u64 {
+    pub(crate) fn address(&self, table: Table) -> u64 {
         self.window.address(table.0)
     }
 
     /// The table at a guest-physical address.
-    pub fn at(&self, address: u64) -> Table {
+    pub(crate) fn at(&self, address: u64) -> Table {
         Table(self.window.offset(address).expect("entries above the last level name tables"))
     }
 
     /// A word of a page by byte offset.
-    pub fn word(&self, page: Table, offset: u64) -> &AtomicU64 {
+    pub(crate) fn word(&self, page: Table, offset: u64) -> &AtomicU64 {
         &self.entries(page)[offset as usize / 8]
     }
 }

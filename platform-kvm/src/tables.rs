@@ -29,20 +29,20 @@ const TABLE_ENTRY: u64 = PRESENT | WRITE | USER | USED;
 /// Size of the region that a last-level table or a large page maps.
 const REGION: u64 = PAGE_SIZE * ENTRIES as u64;
 /// Index of the top-level entry for the kernel half.
-pub const KERNEL_ENTRY: usize = 511;
+pub(crate) const KERNEL_ENTRY: usize = 511;
 
 /// The entry bits of the stub's code.
-pub fn kernel_code() -> u64 {
+pub(crate) fn kernel_code() -> u64 {
     PRESENT | USED
 }
 
 /// The entry bits of the machine's own data.
-pub fn kernel_data() -> u64 {
+pub(crate) fn kernel_data() -> u64 {
     PRESENT | WRITE | USED | NO_EXECUTE
 }
 
 /// The entry bits of the trampoline.
-pub fn trampoline() -> u64 {
+pub(crate) fn trampoline() -> u64 {
     PRESENT | USER | USED
 }
 
@@ -77,7 +77,7 @@ fn needs_flush(old: u64, new: u64) -> bool {
 
 /// What a TLB or the host may still hold after a change.
 #[derive(Debug, Default)]
-pub struct FlushSet {
+pub(crate) struct FlushSet {
     /// Guest-physical ranges that were mapped.
     pub runs: Vec<Range<u64>>,
     /// Tables that were removed, with their levels.
@@ -85,7 +85,7 @@ pub struct FlushSet {
 }
 
 /// A reference from an entry to a table, and that table's level.
-pub type TableRef = (Table, u32);
+pub(crate) type TableRef = (Table, u32);
 
 impl FlushSet {
     fn add(&mut self, start: u64, len: u64) {
@@ -96,7 +96,7 @@ impl FlushSet {
     }
 
     /// Whether nothing was removed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.tables.is_empty()
     }
 }
@@ -104,14 +104,14 @@ impl FlushSet {
 /// The user half of one address space.
 ///
 /// Where the processor walks the tables itself, a fork shares them, and a shared table is copied before it is changed.
-pub struct PageTables {
+pub(crate) struct PageTables {
     machine: Arc<Machine>,
     root: Table,
 }
 
 impl PageTables {
     /// Tables without mappings, below a top-level table.
-    pub fn new(machine: Arc<Machine>, root: Table) -> Self {
+    pub(crate) fn new(machine: Arc<Machine>, root: Table) -> Self {
         PageTables { machine, root }
     }
 
@@ -157,14 +157,14 @@ impl PageTables {
     }
 
     /// Maps a page of the platform's own, at an address where nothing is mapped.
-    pub fn map_own(&mut self, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
+    pub(crate) fn map_own(&mut self, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
         let leaf = self.leaf(at, &mut FlushSet::default())?;
         self.entries(leaf)[index(at, 0)].store(page | bits, Ordering::SeqCst);
         Ok(())
     }
 
     /// Maps frames and replaces what was mapped.
-    pub fn map(
+    pub(crate) fn map(
         &mut self,
         at: u64,
         frames: FrameRange,
@@ -208,12 +208,12 @@ impl PageTables {
     }
 
     /// Removes all mappings in a range.
-    pub fn unmap(&mut self, range: Range<u64>, flush: &mut FlushSet) -> Result<(), PlatformError> {
+    pub(crate) fn unmap(&mut self, range: Range<u64>, flush: &mut FlushSet) -> Result<(), PlatformError> {
         self.change(self.root, 3, 0, range, flush, &|_| 0)
     }
 
     /// Changes the protection of the mappings in a range.
-    pub fn protect(
+    pub(crate) fn protect(
         &mut self,
         range: Range<u64>,
         protection: Protection,
@@ -284,7 +284,7 @@ impl PageTables {
     }
 
     /// Copies all mappings below `limit` to empty tables. Parent and child then map the same pages.
-    pub fn copy_into(&self, child: &mut PageTables, limit: u64) -> Result<(), PlatformError> {
+    pub(crate) fn copy_into(&self, child: &mut PageTables, limit: u64) -> Result<(), PlatformError> {
         if self.machine.quirks().host_caches_tables {
             return self.copy_below(self.root, child, child.root, 3, 0, limit);
         }
@@ -323,13 +323,13 @@ impl PageTables {
     }
 
     /// Empties the user half and returns the tables it referred to.
-    pub fn clear(&mut self) -> Vec<TableRef> {
+    pub(crate) fn clear(&mut self) -> Vec<TableRef> {
         let entries = self.entries(self.root)[..ENTRIES / 2].iter().map(|entry| entry.swap(0, Ordering::SeqCst));
         entries.filter(|entry| *entry != 0).map(|entry| (self.machine.tables().at(entry & ADDRESS), 2)).collect()
     }
 
     /// The number of tables, shared ones included.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         1 + self.count_below(&self.entries(self.root)[..ENTRIES / 2], 3)
     }
 
@@ -344,7 +344,7 @@ impl PageTables {
     }
 
     /// The guest-physical address of a byte at `address` that user code may read.
-    pub fn find(&self, address: u64) -> Option<u64> {
+    pub(crate) fn find(&self, address: u64) -> Option<u64> {
         let mut table = self.root;
         for level in [3, 2, 1, 0] {
             let entry = self.entries(table)[index(address, level)].load(Ordering::SeqCst);
@@ -379,7 +379,7 @@ fn parts(level: u32, base: u64, range: Range<u64>) -> impl Iterator<Item = (usiz
 }
 
 /// Drops a reference to a table, and frees what is no longer referenced.
-pub fn release(machine: &Machine, (table, level): TableRef) {
+pub(crate) fn release(machine: &Machine, (table, level): TableRef) {
     let tables = machine.tables();
     if !tables.unshare(table) {
         return;
@@ -397,7 +397,7 @@ pub fn release(machine: &Machine, (table, level): TableRef) {
 
 /// The kernel half, which all address spaces share.
 #[derive(Default)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// The tables of the two levels below the top level, and the last-level tables in order.
     upper: Option<(Table, Table)>,
     leaves: Vec<Table>,
@@ -405,12 +405,12 @@ pub struct Kernel {
 
 impl Kernel {
     /// The top-level entry for the kernel half.
-    pub fn entry(&self, machine: &Machine) -> u64 {
+    pub(crate) fn entry(&self, machine: &Machine) -> u64 {
         self.upper.map_or(0, |(top, _)| machine.tables().address(top) | PRESENT | WRITE | USED)
     }
 
     /// Maps a page.
-    pub fn map(&mut self, machine: &Machine, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
+    pub(crate) fn map(&mut self, machine: &Machine, at: u64, page: u64, bits: u64) -> Result<(), PlatformError> {
         let tables = machine.tables();
         let link = |table: Table| tables.address(table) | PRESENT | WRITE | USED;
         let (_, directory) = match self.upper {

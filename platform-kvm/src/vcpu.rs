@@ -52,7 +52,7 @@ const TRAP_BRKPT: i32 = 1;
 const TRAP_TRACE: i32 = 2;
 const TRAP_HWBKPT: i32 = 4;
 /// Trap flag and resume flag. `sysretq` must not be used to return with either of them.
-pub const STEPPING: u64 = 0x100 | RESUME;
+pub(crate) const STEPPING: u64 = 0x100 | RESUME;
 /// Suppresses instruction breakpoints for the next instruction.
 const RESUME: u64 = 1 << 16;
 
@@ -61,7 +61,7 @@ const INTERNAL_ERROR: &str = "KVM_EXIT_INTERNAL_ERROR";
 
 /// The data of an exit for `in` or `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortAccess {
+pub(crate) struct PortAccess {
     /// The port number.
     pub port: u16,
     /// The number of bytes written; 0 for `in`.
@@ -70,7 +70,7 @@ pub struct PortAccess {
 
 /// Why a vCPU stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitReason {
+pub(crate) enum ExitReason {
     /// `hlt`, in the stub.
     Halted,
     /// `in` or `out`.
@@ -83,7 +83,7 @@ pub enum ExitReason {
 }
 
 /// RFLAGS of user code, restricted to the bits that user code can change.
-pub fn user_flags(flags: u64) -> u64 {
+pub(crate) fn user_flags(flags: u64) -> u64 {
     flags & USER_FLAGS | FIXED_FLAGS
 }
 
@@ -103,7 +103,7 @@ fn describe_exit(exit: &VcpuExit) -> String {
 }
 
 /// A vCPU.
-pub struct Vcpu {
+pub(crate) struct Vcpu {
     immediate_exit: *const AtomicU8,
     /// The context whose state the vCPU holds.
     pub owner: Mutex<Option<Arc<ContextHandle>>>,
@@ -124,7 +124,7 @@ unsafe impl Send for Vcpu {}
 unsafe impl Sync for Vcpu {}
 
 /// The part of a vCPU that only the thread running it uses.
-pub struct Core {
+pub(crate) struct Core {
     machine: Arc<Machine>,
     index: u64,
     data: Table,
@@ -147,7 +147,7 @@ impl Vcpu {
     ///
     /// # Errors
     /// The host cannot create it, or refuses its configuration.
-    pub fn new(
+    pub(crate) fn new(
         machine: &Arc<Machine>,
         features: &Features,
         index: u64,
@@ -191,12 +191,12 @@ impl Vcpu {
     }
 
     /// Whether it holds the state of the context with this handle.
-    pub fn belongs_to(&self, handle: &Arc<ContextHandle>) -> bool {
+    pub(crate) fn belongs_to(&self, handle: &Arc<ContextHandle>) -> bool {
         handle.is(self.owner.lock().as_ref())
     }
 
     /// If not zero, `KVM_RUN` returns at once.
-    pub fn immediate_exit(&self) -> &AtomicU8 {
+    pub(crate) fn immediate_exit(&self) -> &AtomicU8 {
         // SAFETY: see above.
         unsafe { &*self.immediate_exit }
     }
@@ -213,7 +213,7 @@ impl Core {
     }
 
     /// A word of the data page, if `address` is in it.
-    pub fn data_word(&self, address: u64) -> Option<u64> {
+    pub(crate) fn data_word(&self, address: u64) -> Option<u64> {
         let offset = address.checked_sub(self.data_address(0)).filter(|offset| offset + 8 <= PAGE_SIZE)?;
         Some(self.machine.tables().word(self.data, offset).load(Ordering::SeqCst))
     }
@@ -261,7 +261,7 @@ impl Core {
     ///
     /// # Errors
     /// The host refuses the MSRs.
-    pub fn set_syscall_entry(&mut self) -> Result<(), PlatformError> {
+    pub(crate) fn set_syscall_entry(&mut self) -> Result<(), PlatformError> {
         let stays = self.machine.quirks().syscall_stays_in_ring_3;
         let entry = if stays { TRAMPOLINE + code::TRAMPOLINE } else { self.area() + code::SYSCALL };
         let entries = [
@@ -307,14 +307,14 @@ impl Core {
     }
 
     /// The registers as of the last exit.
-    pub fn state(&mut self) -> (&kvm_regs, &kvm_sregs) {
+    pub(crate) fn state(&mut self) -> (&kvm_regs, &kvm_sregs) {
         let state = self.fd.sync_regs_mut();
         (&state.regs, &state.sregs)
     }
 
     /// Sets the registers for the next run, which must be loadable, and the page tables `root` in TLB generation
     /// `change`.
-    pub fn load(&mut self, r: &Registers, root: &Arc<TopLevelTable>, change: u64) {
+    pub(crate) fn load(&mut self, r: &Registers, root: &Arc<TopLevelTable>, change: u64) {
         let other_root = !Arc::ptr_eq(&self.root, root);
         let switch = other_root || self.tlb_generation < change;
         let stays = self.machine.quirks().syscall_stays_in_ring_3;
@@ -405,7 +405,7 @@ impl Core {
     ///
     /// # Errors
     /// The host refuses the registers.
-    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
+    pub(crate) fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         if self.breakpoints != *breakpoints {
             self.write_breakpoints(breakpoints)?;
             self.breakpoints = *breakpoints;
@@ -426,7 +426,7 @@ impl Core {
     ///
     /// # Errors
     /// The host does not return the debug registers.
-    pub fn debug_cause(&mut self, r: &mut Registers) -> Result<i32, PlatformError> {
+    pub(crate) fn debug_cause(&mut self, r: &mut Registers) -> Result<i32, PlatformError> {
         let status = self.fd.get_debug_regs().map_err(|e| platform_error("reading debug registers", e))?.dr6;
         self.write_breakpoints(&self.breakpoints)?;
         self.hit = self.breakpoints.hits(status);
@@ -441,19 +441,19 @@ impl Core {
     }
 
     /// Takes the mask of breakpoints that ended the last run.
-    pub fn take_hit(&mut self) -> u8 {
+    pub(crate) fn take_hit(&mut self) -> u8 {
         std::mem::take(&mut self.hit)
     }
 
     /// Continues in ring 0 where it was interrupted.
-    pub fn resume_at(&mut self, rip: u64, flags: u64, rsp: u64) {
+    pub(crate) fn resume_at(&mut self, rip: u64, flags: u64, rsp: u64) {
         let regs = &mut self.fd.sync_regs_mut().regs;
         (regs.rip, regs.rflags, regs.rsp) = (rip, flags, rsp);
         self.fd.set_sync_dirty_reg(SyncReg::Register);
     }
 
     /// Sets the constant results that the stub returns.
-    pub fn set_answers(&mut self, answers: &[Answer]) {
+    pub(crate) fn set_answers(&mut self, answers: &[Answer]) {
         for (i, (number, result)) in (0..).zip(pairs::<MAX_CONSTANT_RESULTS>(answers)) {
             self.set_word(data::ANSWERS + i * 16, number);
             self.set_word(data::ANSWERS + i * 16 + 8, result);
@@ -465,7 +465,7 @@ impl Core {
     ///
     /// # Errors
     /// It does not complete, as may happen with a repeated instruction.
-    pub fn finish_port_access(&mut self) -> Result<(), PlatformError> {
+    pub(crate) fn finish_port_access(&mut self) -> Result<(), PlatformError> {
         for _ in 0..MAX_PORT_ACCESSES {
             self.fd.set_kvm_immediate_exit(1);
             let result = self.fd.run().map(|exit| matches!(exit, VcpuExit::Intr));
@@ -481,7 +481,7 @@ impl Core {
     }
 
     /// Forces a TLB flush before the next run, because the vCPU may not have reached the last one.
-    pub fn reset_tlb_generation(&mut self) {
+    pub(crate) fn reset_tlb_generation(&mut self) {
         self.tlb_generation = 0;
     }
 
@@ -489,7 +489,7 @@ impl Core {
     ///
     /// # Errors
     /// The vCPU cannot continue. Its registers are in the log.
-    pub fn run(&mut self) -> Result<ExitReason, PlatformError> {
+    pub(crate) fn run(&mut self) -> Result<ExitReason, PlatformError> {
         let exit = match self.fd.run() {
             Ok(VcpuExit::Intr) => return self.kicked(),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return self.kicked(),

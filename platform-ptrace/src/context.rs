@@ -39,7 +39,7 @@ const VSYSCALLS: [(u64, i64); 3] = [
 const THREAD_BYTES: u64 = 24 << 10;
 
 /// See [`Context`].
-pub struct TracedContext {
+pub(crate) struct TracedContext {
     shared: Arc<Shared>,
     handle: Arc<ContextHandle>,
     affinity: Option<Arc<Affinity>>,
@@ -57,7 +57,7 @@ pub struct TracedContext {
 
 impl TracedContext {
     /// A context that has not run yet.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let fpu = Some(shared.fpu.initial());
         let _charge = shared.memory.charge(KernelPart::Stacks, THREAD_BYTES);
         TracedContext {

@@ -6,11 +6,11 @@ use parking_lot::Mutex;
 use crate::trace;
 
 /// The signal that makes a stub thread stop. It is never delivered to the stub.
-pub const KICK: i32 = libc::SIGUSR1;
+pub(crate) const KICK: i32 = libc::SIGUSR1;
 
 /// The part of a context that other threads share.
 #[derive(Default)]
-pub struct ContextHandle {
+pub(crate) struct ContextHandle {
     /// Whether the context runs, and whether an interrupt is pending.
     pub run_state: RunState,
     /// The process and thread ID of the stub thread that runs the context.
@@ -19,12 +19,12 @@ pub struct ContextHandle {
 
 impl ContextHandle {
     /// Sets the stub thread that runs the context, if any. Kicks no longer reach the previous one.
-    pub fn set_target(&self, target: Option<(i32, i32)>) {
+    pub(crate) fn set_target(&self, target: Option<(i32, i32)>) {
         *self.target.lock() = target;
     }
 
     /// Makes the stub thread stop if it runs guest code.
-    pub fn kick(&self) {
+    pub(crate) fn kick(&self) {
         if let Some((pid, tid)) = *self.target.lock() {
             trace::signal_thread(pid, tid, KICK);
         }

@@ -36,7 +36,7 @@ const CROSS_CPU_WAKEUP: f64 = 200e-6;
 const WAITS_OFTEN: f64 = 0.15;
 
 /// The CPU of one context, and the measure of its load.
-pub struct Affinity {
+pub(crate) struct Affinity {
     host: Pid,
     /// Thread ID of the stub thread, or 0.
     stub: AtomicI32,
@@ -54,7 +54,7 @@ const WAITING: u64 = u64::MAX;
 
 impl Affinity {
     /// The number of the host CPU.
-    pub fn cpu(&self) -> usize {
+    pub(crate) fn cpu(&self) -> usize {
         self.cpu.load(Ordering::Relaxed)
     }
 
@@ -78,7 +78,7 @@ impl Affinity {
 }
 
 /// The host CPUs that the contexts of a platform share.
-pub struct HostCpus {
+pub(crate) struct HostCpus {
     allowed: Vec<usize>,
     epoch: Instant,
     affinities: Mutex<Vec<Arc<Affinity>>>,
@@ -92,7 +92,7 @@ pub struct HostCpus {
 
 impl HostCpus {
     /// Takes the CPUs that the calling thread may use (sched_getaffinity(2)).
-    pub fn new() -> io::Result<Arc<Self>> {
+    pub(crate) fn new() -> io::Result<Arc<Self>> {
         let set = sched_getaffinity(Pid::from_raw(0))?;
         Ok(Arc::new(HostCpus {
             allowed: (0..CpuSet::count()).filter(|&i| set.is_set(i).unwrap_or(false)).collect(),
@@ -106,7 +106,7 @@ impl HostCpus {
     }
 
     /// Ends the balancer.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let _affinities = self.affinities.lock();
         self.closed.store(true, Ordering::Relaxed);
         self.wake.notify_one();
@@ -114,7 +114,7 @@ impl HostCpus {
 
     /// Registers a context of the calling thread, on the CPU `home` or else on the current one, and binds the thread to
     /// it.
-    pub fn register(self: &Arc<Self>, home: Option<usize>) -> Arc<Affinity> {
+    pub(crate) fn register(self: &Arc<Self>, home: Option<usize>) -> Arc<Affinity> {
         let cpu = home.or_else(|| sched_getcpu().ok()).unwrap_or(0);
         let affinity = Arc::new(Affinity {
             host: gettid(),
@@ -149,12 +149,12 @@ impl HostCpus {
     }
 
     /// Removes a context that ends.
-    pub fn unregister(&self, affinity: &Arc<Affinity>) {
+    pub(crate) fn unregister(&self, affinity: &Arc<Affinity>) {
         self.affinities.lock().retain(|other| !Arc::ptr_eq(other, affinity));
     }
 
     /// Marks a recycled context as busy, on the CPU `home` if there is one.
-    pub fn reactivate(&self, affinity: &Affinity, home: Option<usize>) {
+    pub(crate) fn reactivate(&self, affinity: &Affinity, home: Option<usize>) {
         if let Some(home) = home.filter(|&home| home != affinity.cpu()) {
             let _affinities = self.affinities.lock();
             affinity.bind(home);
@@ -163,14 +163,14 @@ impl HostCpus {
     }
 
     /// Binds a stub thread to the CPU of its context.
-    pub fn bind_stub(&self, affinity: &Affinity, stub: i32) {
+    pub(crate) fn bind_stub(&self, affinity: &Affinity, stub: i32) {
         let _affinities = self.affinities.lock();
         affinity.stub.store(stub, Ordering::Relaxed);
         bind(Pid::from_raw(stub), affinity.cpu());
     }
 
     /// Records whether the context of the calling thread waits or is busy.
-    pub fn set_waiting(&self, affinity: &Affinity, waiting: bool) {
+    pub(crate) fn set_waiting(&self, affinity: &Affinity, waiting: bool) {
         let now = self.now();
         match (affinity.since.load(Ordering::Relaxed), waiting) {
             (WAITING, false) => {
@@ -312,13 +312,13 @@ fn bind(thread: Pid, cpu: usize) {
 }
 
 /// The CPUs that the calling thread may use; `None` if the host does not report them.
-pub fn allowed() -> Option<CpuSet> {
+pub(crate) fn allowed() -> Option<CpuSet> {
     sched_getaffinity(Pid::from_raw(0)).ok()
 }
 
 /// Runs `action` with the calling thread and its tracee on one CPU. Afterwards the calling thread may again use the
 /// CPUs in `allowed`.
-pub fn with_tracee<T>(allowed: Option<&CpuSet>, tid: i32, action: impl FnOnce() -> T) -> T {
+pub(crate) fn with_tracee<T>(allowed: Option<&CpuSet>, tid: i32, action: impl FnOnce() -> T) -> T {
     if let Ok(cpu) = sched_getcpu() {
         bind(Pid::from_raw(0), cpu);
         bind(Pid::from_raw(tid), cpu);

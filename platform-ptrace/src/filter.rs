@@ -29,7 +29,7 @@ const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 /// The filter as an array of `struct sock_filter`, and its length in instructions.
-pub fn program() -> (Vec<u8>, u16) {
+pub(crate) fn program() -> (Vec<u8>, u16) {
     let allowed = ALLOWED.len() as u8;
     // (operation, jump if true, jump if false, operand). The last instruction allows the call, the one before traps it.
     let mut code = vec![

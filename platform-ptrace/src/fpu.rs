@@ -10,13 +10,13 @@ use crate::{platform_error, trace};
 const MAX_BYTES: usize = 64 << 10;
 
 /// Determines the host's XSAVE format from a stopped thread that has just executed a program.
-pub fn format_of(tid: i32) -> Result<FpuFormat, PlatformError> {
+pub(crate) fn format_of(tid: i32) -> Result<FpuFormat, PlatformError> {
     FpuFormat::from_initial(read(tid, MAX_BYTES)?)
         .ok_or_else(|| platform_error("the host has no XSAVE state", io::ErrorKind::Unsupported))
 }
 
 /// Reads the FPU state of a stopped thread.
-pub fn state_of(tid: i32, format: &FpuFormat) -> Result<FpuState, PlatformError> {
+pub(crate) fn state_of(tid: i32, format: &FpuFormat) -> Result<FpuState, PlatformError> {
     Ok(FpuState(read(tid, format.size())?))
 }
 

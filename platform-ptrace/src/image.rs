@@ -138,7 +138,7 @@ unsafe extern "C" {
 const CODE_OFFSET: u64 = 256;
 
 /// Offsets of the labels in the stub's page.
-pub struct Labels {
+pub(crate) struct Labels {
     /// Makes the system call in the registers.
     pub call: u64,
     /// Stop after `call`.
@@ -158,7 +158,7 @@ pub struct Labels {
 }
 
 /// The labels of the code.
-pub static LABELS: LazyLock<Labels> = LazyLock::new(|| {
+pub(crate) static LABELS: LazyLock<Labels> = LazyLock::new(|| {
     let at = |label: *const u8| label as u64 - (&raw const amber_stub_start) as u64 + CODE_OFFSET;
     Labels {
         call: at(&raw const amber_stub_call),
@@ -178,7 +178,7 @@ const FILE_HEADER: u16 = 64;
 const PROGRAM_HEADER: u16 = 56;
 
 /// Makes a static ELF program of one page that contains the stub's code.
-pub fn program() -> io::Result<File> {
+pub(crate) fn program() -> io::Result<File> {
     let start = &raw const amber_stub_start;
     let len = (&raw const amber_stub_end) as usize - start as usize;
     // SAFETY: the bytes between the two labels are initialised, constant data of this program.

@@ -44,11 +44,17 @@ use crate::stub_spawner::StubSpawner;
 
 /// State shared by all spaces and contexts of one platform.
 struct Shared {
+    /// The memory of guests.
     memory: Arc<GuestMemory>,
+    /// The pages through which stubs take commands.
     commands: Arc<GuestMemory>,
+    /// The process that starts stubs.
     spawner: StubSpawner,
+    /// The layout of the XSAVE area.
     fpu: FpuFormat,
+    /// The host CPUs that tracers and stubs are bound to.
     cpus: Arc<HostCpus>,
+    /// Counts of events, for the benchmark.
     counters: Counters,
 }
 
@@ -60,6 +66,7 @@ impl Drop for Shared {
 
 /// The platform without requirements: no device and no privilege, only `ptrace(2)`.
 pub struct PtracePlatform {
+    /// The state that spaces and contexts share with it.
     shared: Arc<Shared>,
 }
 

@@ -7,7 +7,7 @@ use amber_platform::{FrameRange, PAGE_SIZE, Protection};
 
 /// A contiguous mapping of contiguous frames with one protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// End address.
     pub end: u64,
     /// The first frame.
@@ -26,7 +26,7 @@ const MAPPING_BYTES: u64 = 256;
 
 /// The mappings of a stub by start address, without overlaps.
 #[derive(Clone, Debug, Default)]
-pub struct Mappings {
+pub(crate) struct Mappings {
     list: BTreeMap<u64, Extent>,
     /// Upper bound of the number of the host's page tables for them.
     tables: u64,
@@ -34,18 +34,18 @@ pub struct Mappings {
 
 impl Mappings {
     /// The number of extents.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
 
     /// Upper bound of the host kernel memory for these mappings, in bytes. The host allocates a page table on first
     /// access.
-    pub fn host_bytes(&self) -> u64 {
+    pub(crate) fn host_bytes(&self) -> u64 {
         self.tables * PAGE_SIZE + self.list.len() as u64 * MAPPING_BYTES
     }
 
     /// The mapping at `address`.
-    pub fn at(&self, address: u64) -> Option<Extent> {
+    pub(crate) fn at(&self, address: u64) -> Option<Extent> {
         let (_, extent) = self.list.range(..=address).next_back()?;
         (address < extent.end).then_some(*extent)
     }
@@ -76,7 +76,7 @@ impl Mappings {
     }
 
     /// Removes all mappings in `range`. Returns whether there were any.
-    pub fn remove(&mut self, range: Range<u64>) -> bool {
+    pub(crate) fn remove(&mut self, range: Range<u64>) -> bool {
         self.split_at(range.start);
         self.split_at(range.end);
         let gone: Vec<Range<u64>> = self.list.range(range).map(|(&start, extent)| start..extent.end).collect();
@@ -110,7 +110,7 @@ impl Mappings {
     }
 
     /// Maps `frames` at `at`. Returns false if they already were, with the same protection.
-    pub fn insert(&mut self, at: u64, frames: FrameRange, protection: Protection, change: u64) -> bool {
+    pub(crate) fn insert(&mut self, at: u64, frames: FrameRange, protection: Protection, change: u64) -> bool {
         let end = at + frames.len;
         if let Some((&start, extent)) = self.list.range(..=at).next_back()
             && end <= extent.end
@@ -128,7 +128,7 @@ impl Mappings {
     }
 
     /// Changes the protection of the mappings in `range`. Returns the ranges whose protection was different.
-    pub fn protect(&mut self, range: Range<u64>, protection: Protection, change: u64) -> Vec<Range<u64>> {
+    pub(crate) fn protect(&mut self, range: Range<u64>, protection: Protection, change: u64) -> Vec<Range<u64>> {
         self.split_at(range.start);
         self.split_at(range.end);
         let mut changed: Vec<Range<u64>> = Vec::new();

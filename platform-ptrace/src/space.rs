@@ -66,7 +66,7 @@ impl Queue {
 }
 
 /// A guest address space. Its stub is killed when the space and all tracees in it are dropped.
-pub struct Space {
+pub(crate) struct Space {
     stub: Arc<Stub>,
     queue: Mutex<Queue>,
     /// Number of the last change requested, and of the last one applied in the stub.
@@ -84,7 +84,7 @@ pub struct Space {
 
 impl Space {
     /// An empty space in a pristine stub.
-    pub fn new(stub: Stub, memory: &Arc<GuestMemory>) -> Self {
+    pub(crate) fn new(stub: Stub, memory: &Arc<GuestMemory>) -> Self {
         Self::with(stub, Mappings::default(), 0, memory.charge(KernelPart::PageTables, PROCESS_BYTES))
     }
 
@@ -104,29 +104,29 @@ impl Space {
     }
 
     /// The process that holds the mappings.
-    pub fn stub(&self) -> &Arc<Stub> {
+    pub(crate) fn stub(&self) -> &Arc<Stub> {
         &self.stub
     }
 
     /// Number of the last change if it is applied; `None` if changes are pending.
-    pub fn applied_change(&self) -> Option<u64> {
+    pub(crate) fn applied_change(&self) -> Option<u64> {
         let applied = self.applied.load(Ordering::SeqCst);
         (self.requested.load(Ordering::SeqCst) == applied).then_some(applied)
     }
 
     /// The mapping at `address`, pending changes included.
-    pub fn extent_at(&self, address: u64) -> Option<Extent> {
+    pub(crate) fn extent_at(&self, address: u64) -> Option<Extent> {
         self.queue.lock().mappings.at(address)
     }
 
     /// Applies all pending changes with a stopped thread of the stub.
-    pub fn apply(&self, tracee: &mut Tracee, commands: &GuestMemory) -> Result<(), PlatformError> {
+    pub(crate) fn apply(&self, tracee: &mut Tracee, commands: &GuestMemory) -> Result<(), PlatformError> {
         let _applying = self.applying.lock();
         self.drain(tracee, commands, |_| ()).map(drop)
     }
 
     /// Forks the stub, with all pending changes applied, by a stopped thread of it.
-    pub fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, PlatformError> {
+    pub(crate) fn fork(&self, tracee: &mut Tracee, commands: &Arc<GuestMemory>) -> Result<Space, PlatformError> {
         let _applying = self.applying.lock();
         let (mappings, change) = self.drain(tracee, commands, Mappings::clone)?;
         Ok(Self::with(tracee.clone_process(commands)?, mappings, change, self.charge.another(0)))
@@ -192,7 +192,7 @@ impl Space {
     }
 
     /// Lets the threads in `synchronize` check again, after changes were applied or a thread left the guest.
-    pub fn notify_waiters(&self) {
+    pub(crate) fn notify_waiters(&self) {
         if self.waiters.load(Ordering::SeqCst) > 0 {
             let _waiting = self.waiting.lock();
             self.progress.notify_all();

@@ -22,7 +22,7 @@ struct Threads {
 }
 
 /// A stub process, which is killed when this is dropped at the latest.
-pub struct Stub {
+pub(crate) struct Stub {
     pid: i32,
     /// Its command pages.
     page: Frames,
@@ -32,7 +32,7 @@ pub struct Stub {
 }
 
 /// A reservation of an idle thread.
-pub struct Reservation(Weak<Stub>);
+pub(crate) struct Reservation(Weak<Stub>);
 
 impl Drop for Reservation {
     fn drop(&mut self) {
@@ -47,38 +47,38 @@ const ANYWHERE: usize = usize::MAX;
 
 impl Stub {
     /// Takes over the process `pid`, whose only thread is idle.
-    pub fn new(pid: i32, page: Frames, dying: Arc<DyingStubs>) -> Self {
+    pub(crate) fn new(pid: i32, page: Frames, dying: Arc<DyingStubs>) -> Self {
         let threads = Threads { alive: true, idle: vec![pid], reserved: 0, attached: Vec::new() };
         Stub { pid, page, threads: Mutex::new(threads), home: AtomicUsize::new(ANYWHERE), dying }
     }
 
     /// The process ID, which is also the ID of the first thread.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 
     /// The frames of its command pages.
-    pub fn page(&self) -> FrameRange {
+    pub(crate) fn page(&self) -> FrameRange {
         self.page.range()
     }
 
     /// The list that the stub joins when it is killed.
-    pub fn dying(&self) -> &Arc<DyingStubs> {
+    pub(crate) fn dying(&self) -> &Arc<DyingStubs> {
         &self.dying
     }
 
     /// The host CPU on which a context of this stub, or its creator, last ran.
-    pub fn home(&self) -> Option<usize> {
+    pub(crate) fn home(&self) -> Option<usize> {
         Some(self.home.load(Ordering::Relaxed)).filter(|&home| home != ANYWHERE)
     }
 
     /// Records the home CPU.
-    pub fn set_home(&self, cpu: usize) {
+    pub(crate) fn set_home(&self, cpu: usize) {
         self.home.store(cpu, Ordering::Relaxed);
     }
 
     /// Takes an idle thread, for the context of `handle` to trace.
-    pub fn take_idle(&self, handle: &Arc<ContextHandle>) -> Option<i32> {
+    pub(crate) fn take_idle(&self, handle: &Arc<ContextHandle>) -> Option<i32> {
         let mut threads = self.threads.lock();
         let tid = threads.idle.pop()?;
         threads.attached.push((tid, handle.clone()));
@@ -86,19 +86,19 @@ impl Stub {
     }
 
     /// Reserves an idle thread. Also returns whether there is one for it; if not, the caller adds one.
-    pub fn reserve(self: &Arc<Self>) -> (Reservation, bool) {
+    pub(crate) fn reserve(self: &Arc<Self>) -> (Reservation, bool) {
         let mut threads = self.threads.lock();
         threads.reserved += 1;
         (Reservation(Arc::downgrade(self)), threads.reserved <= threads.idle.len())
     }
 
     /// Adds a new thread that waits in the stub's code, or soon will.
-    pub fn add_idle(&self, tid: i32) {
+    pub(crate) fn add_idle(&self, tid: i32) {
         self.threads.lock().idle.push(tid);
     }
 
     /// Makes an attached thread idle again if `park` succeeds. Does nothing if the stub was killed.
-    pub fn release(&self, tid: i32, park: impl FnOnce() -> bool) {
+    pub(crate) fn release(&self, tid: i32, park: impl FnOnce() -> bool) {
         let mut threads = self.threads.lock();
         if threads.alive && park() {
             threads.attached.retain(|(attached, _)| *attached != tid);
@@ -107,12 +107,12 @@ impl Stub {
     }
 
     /// The contexts that have a thread of this stub.
-    pub fn handles(&self) -> Vec<Arc<ContextHandle>> {
+    pub(crate) fn handles(&self) -> Vec<Arc<ContextHandle>> {
         self.threads.lock().attached.iter().map(|(_, handle)| handle.clone()).collect()
     }
 
     /// Kills the process without waiting for its end. Threads that are not running will not run again.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let mut threads = self.threads.lock();
         if !threads.alive {
             return;
@@ -140,7 +140,7 @@ const MAX_DYING: usize = 4;
 
 /// Killed stubs that are not reaped yet. Waiting for each at once would take longer than the kill.
 #[derive(Default)]
-pub struct DyingStubs {
+pub(crate) struct DyingStubs {
     /// The threads of each stub to reap, the process itself last.
     stubs: Mutex<VecDeque<Vec<i32>>>,
 }

@@ -21,14 +21,17 @@ use crate::tracee::Tracee;
 use crate::{cpu_affinity, filter, fpu, image, platform_error};
 
 /// A handle to the spawner thread. Dropping it ends the thread and the zygote.
-pub struct StubSpawner {
+pub(crate) struct StubSpawner {
     /// Rendezvous channel, on which the spawner always offers one stub.
     stubs: Mutex<Receiver<Result<Stub, PlatformError>>>,
 }
 
 impl StubSpawner {
     /// Starts the spawner and its zygote. Also returns the host's FPU format.
-    pub fn start(memory: Arc<GuestMemory>, commands: Arc<GuestMemory>) -> Result<(Self, FpuFormat), PlatformError> {
+    pub(crate) fn start(
+        memory: Arc<GuestMemory>,
+        commands: Arc<GuestMemory>,
+    ) -> Result<(Self, FpuFormat), PlatformError> {
         let (started, result) = sync_channel(1);
         let (sender, stubs) = sync_channel(0);
         std::thread::Builder::new()
@@ -48,7 +51,7 @@ impl StubSpawner {
     }
 
     /// Takes a pristine stub.
-    pub fn take_stub(&self) -> Result<Stub, PlatformError> {
+    pub(crate) fn take_stub(&self) -> Result<Stub, PlatformError> {
         self.stubs.lock().recv().map_err(|_| platform_error("the spawner thread died", io::ErrorKind::BrokenPipe))?
     }
 }

@@ -17,13 +17,13 @@ const I386: u32 = 0x4000_0003;
 const STATUS: usize = 6;
 const CONTROL: usize = 7;
 /// `si_code` of a SIGSEGV for an access that the thread's protection keys forbid.
-pub const SEGV_PKUERR: i32 = 4;
+pub(crate) const SEGV_PKUERR: i32 = 4;
 /// Marks a system call stop, with [`libc::PTRACE_O_TRACESYSGOOD`].
 const SYSCALL_MARK: i32 = 0x80;
 
 /// Why a traced thread is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// It is at the entry of a system call.
     Syscall,
     /// A signal is about to be delivered.
@@ -35,7 +35,7 @@ pub enum Stop {
 }
 
 /// The fields in use of a `siginfo_t`.
-pub struct SignalInfo {
+pub(crate) struct SignalInfo {
     /// `si_code`.
     pub code: i32,
     /// `si_addr`, where the signal has one.
@@ -65,38 +65,38 @@ fn peek(request: libc::c_uint, tid: i32, address: usize) -> io::Result<u64> {
 }
 
 /// Attaches to a thread without stopping it.
-pub fn seize(tid: i32) -> io::Result<()> {
+pub(crate) fn seize(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SEIZE, tid, 0, OPTIONS as *mut c_void)
 }
 
 /// Sets the options of a child that called `PTRACE_TRACEME`, as [`seize`] does.
-pub fn set_options(tid: i32) -> io::Result<()> {
+pub(crate) fn set_options(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SETOPTIONS, tid, 0, OPTIONS as *mut c_void)
 }
 
 /// Makes a seized thread stop.
-pub fn interrupt(tid: i32) -> io::Result<()> {
+pub(crate) fn interrupt(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_INTERRUPT, tid, 0, null_mut())
 }
 
 /// Detaches from a stopped thread, which then runs.
-pub fn detach(tid: i32) -> io::Result<()> {
+pub(crate) fn detach(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_DETACH, tid, 0, null_mut())
 }
 
 /// Resumes the thread, whose system calls are executed. The signal that stopped it, if any, is discarded.
-pub fn resume(tid: i32) -> io::Result<()> {
+pub(crate) fn resume(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_CONT, tid, 0, null_mut())
 }
 
 /// Resumes the thread, which stops at system calls; they are not executed. The signal that stopped it, if any, is
 /// discarded.
-pub fn resume_emulating(tid: i32) -> io::Result<()> {
+pub(crate) fn resume_emulating(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SYSEMU, tid, 0, null_mut())
 }
 
 /// Reads the general registers.
-pub fn registers(tid: i32, registers: &mut Registers) -> io::Result<()> {
+pub(crate) fn registers(tid: i32, registers: &mut Registers) -> io::Result<()> {
     // `Registers` has the layout of `user_regs_struct`, which this request fills.
     request(libc::PTRACE_GETREGS, tid, 0, (&raw mut *registers).cast())
 }
@@ -105,7 +105,7 @@ pub fn registers(tid: i32, registers: &mut Registers) -> io::Result<()> {
 ///
 /// # Errors
 /// EIO for values that the host refuses.
-pub fn set_registers(tid: i32, registers: &Registers) -> io::Result<()> {
+pub(crate) fn set_registers(tid: i32, registers: &Registers) -> io::Result<()> {
     request(libc::PTRACE_SETREGS, tid, 0, (&raw const *registers).cast_mut().cast())
 }
 
@@ -115,7 +115,7 @@ fn debug_register(number: usize) -> usize {
 }
 
 /// Writes the debug registers. The addresses must be in the user half of the address space.
-pub fn set_debug_registers(tid: i32, registers: &DebugRegisters) -> io::Result<()> {
+pub(crate) fn set_debug_registers(tid: i32, registers: &DebugRegisters) -> io::Result<()> {
     let set = |number, value| request(libc::PTRACE_POKEUSER, tid, debug_register(number), value as *mut c_void);
     set(CONTROL, 0)?;
     for (number, address) in registers.addresses.into_iter().enumerate() {
@@ -125,12 +125,12 @@ pub fn set_debug_registers(tid: i32, registers: &DebugRegisters) -> io::Result<(
 }
 
 /// The debug status register (DR6), with the breakpoints of the last debug exception.
-pub fn debug_status(tid: i32) -> io::Result<u64> {
+pub(crate) fn debug_status(tid: i32) -> io::Result<u64> {
     peek(libc::PTRACE_PEEKUSER, tid, debug_register(STATUS))
 }
 
 /// The `siginfo_t` of the signal that stopped the thread.
-pub fn signal_info(tid: i32) -> io::Result<SignalInfo> {
+pub(crate) fn signal_info(tid: i32) -> io::Result<SignalInfo> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     request(libc::PTRACE_GETSIGINFO, tid, 0, info.as_mut_ptr().cast())?;
     // SAFETY: zeroed, then filled by the request; every bit pattern is a value of this type of integers. The fields read
@@ -143,7 +143,7 @@ pub fn signal_info(tid: i32) -> io::Result<SignalInfo> {
 }
 
 /// Whether the system call of the current stop was entered through the i386 interface.
-pub fn is_i386_call(tid: i32) -> io::Result<bool> {
+pub(crate) fn is_i386_call(tid: i32) -> io::Result<bool> {
     let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
     request(libc::PTRACE_GET_SYSCALL_INFO, tid, size_of::<libc::ptrace_syscall_info>(), info.as_mut_ptr().cast())?;
     // SAFETY: zeroed, then filled by the request; `arch` is an integer.
@@ -151,7 +151,7 @@ pub fn is_i386_call(tid: i32) -> io::Result<bool> {
 }
 
 /// Reads the FPU state into `state`; returns its length.
-pub fn fpu_state(tid: i32, state: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn fpu_state(tid: i32, state: &mut [u8]) -> io::Result<usize> {
     let mut area = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: state.len() };
     request(libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())?;
     Ok(area.iov_len)
@@ -161,13 +161,13 @@ pub fn fpu_state(tid: i32, state: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// The processor would not load it.
-pub fn set_fpu_state(tid: i32, state: &[u8]) -> io::Result<()> {
+pub(crate) fn set_fpu_state(tid: i32, state: &[u8]) -> io::Result<()> {
     let mut area = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
     request(libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, (&raw mut area).cast())
 }
 
 /// Reads a word of the thread's memory.
-pub fn read_word(tid: i32, address: u64) -> io::Result<u64> {
+pub(crate) fn read_word(tid: i32, address: u64) -> io::Result<u64> {
     peek(libc::PTRACE_PEEKDATA, tid, address as usize)
 }
 
@@ -186,7 +186,7 @@ fn wait_for(tid: i32, flags: i32) -> io::Result<i32> {
 }
 
 /// Waits for the next stop of a thread that the calling thread traces.
-pub fn wait(tid: i32) -> io::Result<Stop> {
+pub(crate) fn wait(tid: i32) -> io::Result<Stop> {
     let status = wait_for(tid, libc::__WALL | libc::__WNOTHREAD)?;
     if !libc::WIFSTOPPED(status) {
         return Ok(Stop::Gone(status));
@@ -199,7 +199,7 @@ pub fn wait(tid: i32) -> io::Result<Stop> {
 }
 
 /// Reaps a killed thread or process, after waiting for its end. The calling thread need not be its tracer.
-pub fn reap(tid: i32) {
+pub(crate) fn reap(tid: i32) {
     while let Ok(status) = wait_for(tid, libc::__WALL) {
         if !libc::WIFSTOPPED(status) {
             return;
@@ -208,7 +208,7 @@ pub fn reap(tid: i32) {
 }
 
 /// Like [`reap`], but does not wait. Returns whether the thread is gone.
-pub fn is_gone(tid: i32) -> bool {
+pub(crate) fn is_gone(tid: i32) -> bool {
     let mut status = 0;
     loop {
         // SAFETY: `status` is a valid place for the result.
@@ -222,12 +222,12 @@ pub fn is_gone(tid: i32) -> bool {
 }
 
 /// Sends a signal to one thread of a process (tgkill(2)). A thread that has ended is ignored.
-pub fn signal_thread(pid: i32, tid: i32, signal: i32) {
+pub(crate) fn signal_thread(pid: i32, tid: i32, signal: i32) {
     // SAFETY: touches no memory of this process.
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
 }
 
 /// Kills a process.
-pub fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     signal_thread(pid, pid, libc::SIGKILL);
 }

@@ -14,7 +14,7 @@ use crate::trace::{self, SEGV_PKUERR, SignalInfo, Stop};
 
 /// A system call for a stub to make.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
+pub(crate) struct Call {
     /// The x86-64 number.
     pub number: i64,
     /// The arguments in the order of the calling convention.
@@ -45,7 +45,7 @@ const CLONE_THREAD: i32 = libc::CLONE_VM
     | libc::CLONE_UNTRACED;
 
 /// A stopped stub thread that the calling host thread traces. When dropped, it becomes idle.
-pub struct Tracee {
+pub(crate) struct Tracee {
     stub: Arc<Stub>,
     tid: i32,
     /// Address of the stub's code page.
@@ -59,19 +59,19 @@ pub struct Tracee {
 }
 
 /// A stopped, attached stub thread without a guest thread. It does not keep its stub alive.
-pub struct CachedTracee {
+pub(crate) struct CachedTracee {
     stub: Weak<Stub>,
     tid: i32,
 }
 
 impl CachedTracee {
     /// Whether it is a thread of `stub`.
-    pub fn is_of(&self, stub: &Arc<Stub>) -> bool {
+    pub(crate) fn is_of(&self, stub: &Arc<Stub>) -> bool {
         std::ptr::eq(self.stub.as_ptr(), Arc::as_ptr(stub))
     }
 
     /// Makes it a tracee again, if its stub still exists.
-    pub fn reuse(self) -> Option<Tracee> {
+    pub(crate) fn reuse(self) -> Option<Tracee> {
         let stub = self.stub.upgrade()?;
         Some(Tracee::new(stub, self.tid, CODE))
     }
@@ -83,7 +83,7 @@ impl Tracee {
     }
 
     /// Attaches to an idle thread of `stub` for the context of `handle`. `prepare` is called with its thread ID first.
-    pub fn attach(
+    pub(crate) fn attach(
         stub: &Arc<Stub>,
         handle: &Arc<ContextHandle>,
         prepare: impl FnOnce(i32),
@@ -116,7 +116,7 @@ impl Tracee {
     }
 
     /// Takes over a child that called `PTRACE_TRACEME` and stops by itself, with the stub's code at `code`.
-    pub fn adopt(stub: &Arc<Stub>, handle: &Arc<ContextHandle>, code: u64) -> Result<Tracee, PlatformError> {
+    pub(crate) fn adopt(stub: &Arc<Stub>, handle: &Arc<ContextHandle>, code: u64) -> Result<Tracee, PlatformError> {
         let Some(tid) = stub.take_idle(handle) else {
             return Err(platform_error("the zygote has no thread", io::ErrorKind::NotFound));
         };
@@ -130,24 +130,24 @@ impl Tracee {
     ///
     /// # Errors
     /// The breakpoints could not be removed; the tracee is dropped.
-    pub fn cache(mut self) -> Result<CachedTracee, PlatformError> {
+    pub(crate) fn cache(mut self) -> Result<CachedTracee, PlatformError> {
         self.set_breakpoints(&DebugRegisters::default())?;
         self.cached = true;
         Ok(CachedTracee { stub: Arc::downgrade(&self.stub), tid: self.tid })
     }
 
     /// The stub that the thread belongs to.
-    pub fn stub(&self) -> &Arc<Stub> {
+    pub(crate) fn stub(&self) -> &Arc<Stub> {
         &self.stub
     }
 
     /// The thread ID.
-    pub fn tid(&self) -> i32 {
+    pub(crate) fn tid(&self) -> i32 {
         self.tid
     }
 
     /// Sets the address of the stub's code page, after the code was moved there.
-    pub fn move_code(&mut self, code: u64) {
+    pub(crate) fn move_code(&mut self, code: u64) {
         self.code = code;
     }
 
@@ -155,7 +155,7 @@ impl Tracee {
     ///
     /// # Errors
     /// The stub was killed or has exited.
-    pub fn wait(&mut self) -> Result<Stop, PlatformError> {
+    pub(crate) fn wait(&mut self) -> Result<Stop, PlatformError> {
         match trace::wait(self.tid).map_err(|e| platform_error("waiting for a stub", e))? {
             Stop::Gone(status) if libc::WIFSIGNALED(status) => {
                 let signal = libc::WTERMSIG(status);
@@ -175,20 +175,20 @@ impl Tracee {
     }
 
     /// Runs guest code until the thread stops.
-    pub fn run_guest(&mut self) -> Result<Stop, PlatformError> {
+    pub(crate) fn run_guest(&mut self) -> Result<Stop, PlatformError> {
         trace::resume_emulating(self.tid).map_err(|e| platform_error("resuming a guest", e))?;
         self.wait()
     }
 
     /// Reads the general registers.
-    pub fn read_registers(&mut self, registers: &mut Registers) -> Result<(), PlatformError> {
+    pub(crate) fn read_registers(&mut self, registers: &mut Registers) -> Result<(), PlatformError> {
         trace::registers(self.tid, registers).map_err(|e| platform_error("reading a stub's registers", e))?;
         self.loaded = Some(*registers);
         Ok(())
     }
 
     /// Writes the general registers if they have changed. Returns false if the host rejects the values.
-    pub fn write_registers(&mut self, registers: &Registers) -> Result<bool, PlatformError> {
+    pub(crate) fn write_registers(&mut self, registers: &Registers) -> Result<bool, PlatformError> {
         // Without a call number the host has no system call to restart.
         let registers = Registers { orig_rax: u64::MAX, ..*registers };
         if self.loaded.as_ref() == Some(&registers) {
@@ -208,7 +208,7 @@ impl Tracee {
     }
 
     /// Writes the breakpoints if they have changed.
-    pub fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
+    pub(crate) fn set_breakpoints(&mut self, breakpoints: &DebugRegisters) -> Result<(), PlatformError> {
         if self.breakpoints != *breakpoints {
             trace::set_debug_registers(self.tid, breakpoints).map_err(|e| platform_error("setting breakpoints", e))?;
             self.breakpoints = *breakpoints;
@@ -217,7 +217,7 @@ impl Tracee {
     }
 
     /// Mask of the breakpoints that caused the last debug exception.
-    pub fn breakpoints_hit(&self) -> Result<u8, PlatformError> {
+    pub(crate) fn breakpoints_hit(&self) -> Result<u8, PlatformError> {
         if self.breakpoints.is_empty() {
             return Ok(0);
         }
@@ -257,12 +257,12 @@ impl Tracee {
     }
 
     /// The `siginfo_t` of the signal that stopped the thread.
-    pub fn signal_info(&self) -> Result<SignalInfo, PlatformError> {
+    pub(crate) fn signal_info(&self) -> Result<SignalInfo, PlatformError> {
         trace::signal_info(self.tid).map_err(|e| platform_error("reading the siginfo_t of a stub", e))
     }
 
     /// Makes one system call in the stub.
-    pub fn call(&mut self, number: i64, arguments: &[u64]) -> Result<u64, PlatformError> {
+    pub(crate) fn call(&mut self, number: i64, arguments: &[u64]) -> Result<u64, PlatformError> {
         let argument = |i: usize| arguments.get(i).copied().unwrap_or(0);
         let registers = Registers {
             rax: number as u64,
@@ -282,7 +282,7 @@ impl Tracee {
     }
 
     /// Makes system calls in the stub, in order, until one fails.
-    pub fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), PlatformError> {
+    pub(crate) fn calls(&mut self, memory: &GuestMemory, calls: &[Call]) -> Result<(), PlatformError> {
         for batch in calls.chunks(MAX_CALLS) {
             let done = if batch.len() > 1 { self.command(memory, batch)? } else { 0 };
             // By registers: single calls, and those that the thread's protection keys keep it from reading.
@@ -319,7 +319,7 @@ impl Tracee {
     }
 
     /// Maps the stub's own command pages.
-    pub fn map_commands(&mut self) -> Result<(), PlatformError> {
+    pub(crate) fn map_commands(&mut self) -> Result<(), PlatformError> {
         let flags = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
         let offset = self.stub.page().start;
         let arguments = [COMMANDS, COMMAND_BYTES, libc::PROT_READ as u64, flags, COMMAND_FD as u64, offset];
@@ -337,7 +337,7 @@ impl Tracee {
     }
 
     /// Forks the stub process. The new one waits until it is traced.
-    pub fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, PlatformError> {
+    pub(crate) fn clone_process(&mut self, commands: &Arc<GuestMemory>) -> Result<Stub, PlatformError> {
         let page = commands
             .allocate_to_fill(COMMAND_BYTES, 0)
             .map_err(|_| platform_error("too many address spaces", io::ErrorKind::OutOfMemory))?;
@@ -353,7 +353,7 @@ impl Tracee {
     }
 
     /// Reserves an idle thread of the stub, and creates one if necessary.
-    pub fn reserve_thread(&mut self) -> Result<Reservation, PlatformError> {
+    pub(crate) fn reserve_thread(&mut self) -> Result<Reservation, PlatformError> {
         let (reserve, there) = self.stub.reserve();
         if !there {
             let tid = self.clone(CLONE_THREAD, Registers::for_program(0, 0))?;

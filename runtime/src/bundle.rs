@@ -95,7 +95,7 @@ fn retain(value: &mut Value, pointer: &str, keep: impl Fn(&Value) -> bool) {
 }
 
 /// Refuses the container names that runc refuses.
-pub fn check_id(id: &str) -> Result<()> {
+pub(crate) fn check_id(id: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     ensure!(
         !id.is_empty() && id.chars().all(allowed) && id != "." && id != "..",
@@ -182,7 +182,7 @@ fn note_ignored(process: &Process, linux: Option<&Linux>) {
 }
 
 /// Logs that a setting has no meaning in Amber.
-pub fn ignored(name: &str) {
+pub(crate) fn ignored(name: &str) {
     log::info!("`{name}` is ignored: it is about the host's kernel, which runs none of the guest");
 }
 
@@ -239,7 +239,7 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
 ///
 /// # Errors
 /// Names what is missing or invalid.
-pub fn process_spec(process: &Process, terminal: Option<(u16, u16)>) -> Result<ProcessSpec> {
+pub(crate) fn process_spec(process: &Process, terminal: Option<(u16, u16)>) -> Result<ProcessSpec> {
     let args = process.args().clone().unwrap_or_default();
     ensure!(args.first().is_some_and(|program| !program.is_empty()), "`args` is empty: name the program to run");
     ensure!(process.cwd().is_absolute(), "`cwd` {:?} must be an absolute path", process.cwd());
@@ -317,7 +317,7 @@ fn capability_sets(sets: &LinuxCapabilities) -> CapabilitySpec {
 }
 
 /// The root of a bundle, as a normalized path. As with runc, `..` removes the preceding name.
-pub fn root_path(directory: &Path, root: &Root) -> PathBuf {
+pub(crate) fn root_path(directory: &Path, root: &Root) -> PathBuf {
     let mut path = PathBuf::new();
     for component in directory.join(root.path()).components() {
         match component {
@@ -341,14 +341,14 @@ fn check_root(path: &Path) -> Result<()> {
 }
 
 /// The absolute path of a directory, without symbolic links.
-pub fn root_directory(path: &Path) -> Result<PathBuf> {
+pub(crate) fn root_directory(path: &Path) -> Result<PathBuf> {
     let path = path.canonicalize()?;
     ensure!(path.is_dir(), "is not a directory");
     Ok(path)
 }
 
 /// Refuses host names that Linux would refuse, and unprintable ones.
-pub fn check_hostname(name: &str) -> Result<()> {
+pub(crate) fn check_hostname(name: &str) -> Result<()> {
     ensure!(name.len() <= 64, "host name `{name}`: at most 64 bytes are allowed");
     ensure!(!name.contains(|c: char| c.is_control()), "host name {name:?}: control characters are not allowed");
     Ok(())

@@ -8,7 +8,7 @@ use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{getpgrp, tcgetpgrp};
 
 /// The inherited state.
-pub struct Caller {
+pub(crate) struct Caller {
     /// Every resource limit: number, soft limit, hard limit.
     pub rlimits: Vec<(u32, u64, u64)>,
     /// The file mode creation mask.
@@ -43,7 +43,7 @@ impl Caller {
     ///
     /// # Errors
     /// The host's limits cannot be read.
-    pub fn take_over() -> nix::Result<Caller> {
+    pub(crate) fn take_over() -> nix::Result<Caller> {
         let mut rlimits = Vec::with_capacity(RESOURCES.len());
         for resource in RESOURCES {
             let (soft, hard) = getrlimit(resource)?;
@@ -65,7 +65,7 @@ impl Caller {
 }
 
 /// Rows and columns of the terminal, if standard input and output are the same terminal and Amber is in its foreground.
-pub fn terminal() -> Option<(u16, u16)> {
+pub(crate) fn terminal() -> Option<(u16, u16)> {
     let same = fstat(stdin()).ok()?.st_rdev == fstat(stdout()).ok()?.st_rdev;
     let size = window_size(stdout()).ok()?;
     let foreground = stdin().is_terminal() && tcgetpgrp(stdin()).ok()? == getpgrp();

@@ -10,7 +10,7 @@ use amber_host::terminal::{RawMode, WindowSize, window_size};
 use parking_lot::Mutex;
 
 /// The master side of the guest's terminal.
-pub trait ConsoleMaster: Send + Sync {
+pub(crate) trait ConsoleMaster: Send + Sync {
     /// Waits for output of the guest. Returns 0 once no guest process is left.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
     /// Writes input to the guest's terminal; waits while its queue is full.
@@ -22,7 +22,7 @@ pub trait ConsoleMaster: Send + Sync {
 }
 
 /// Keeps a guest terminal at the size of a host terminal.
-pub struct Resizer {
+pub(crate) struct Resizer {
     master: Arc<dyn ConsoleMaster>,
     host: OwnedFd,
 }
@@ -30,7 +30,7 @@ pub struct Resizer {
 impl Resizer {
     /// Sets the guest's terminal to the size of the host's, without effect if it is the same. To be called upon
     /// SIGWINCH.
-    pub fn resized(&self) {
+    pub(crate) fn resized(&self) {
         if let Ok(size) = window_size(self.host.as_fd()) {
             self.master.resize(size);
         }
@@ -39,21 +39,21 @@ impl Resizer {
 
 /// A guest terminal connected to a host terminal. The host's is in raw mode meanwhile, so that the guest's line
 /// discipline interprets the keys.
-pub struct Relay {
+pub(crate) struct Relay {
     resizer: Arc<Resizer>,
     output: JoinHandle<()>,
     raw: Arc<Mutex<Option<RawMode>>>,
 }
 
 /// Returns the host terminal to its original mode for a while.
-pub struct Suspender {
+pub(crate) struct Suspender {
     raw: Arc<Mutex<Option<RawMode>>>,
     resizer: Arc<Resizer>,
 }
 
 impl Suspender {
     /// Restores the host terminal, calls `work`, and returns to raw mode.
-    pub fn suspended(&self, work: impl FnOnce()) {
+    pub(crate) fn suspended(&self, work: impl FnOnce()) {
         // Dropping the raw mode restores the terminal.
         drop(self.raw.lock().take());
         work();
@@ -70,7 +70,7 @@ impl Relay {
     ///
     /// # Errors
     /// The files are not a terminal.
-    pub fn start(master: Arc<dyn ConsoleMaster>, keys: OwnedFd, screen: OwnedFd) -> io::Result<Relay> {
+    pub(crate) fn start(master: Arc<dyn ConsoleMaster>, keys: OwnedFd, screen: OwnedFd) -> io::Result<Relay> {
         let host = screen.try_clone()?;
         master.resize(window_size(host.as_fd())?);
         let raw = RawMode::enter(&keys)?;
@@ -85,17 +85,17 @@ impl Relay {
     }
 
     /// A handle that keeps both terminals at the same size.
-    pub fn resizer(&self) -> Arc<Resizer> {
+    pub(crate) fn resizer(&self) -> Arc<Resizer> {
         self.resizer.clone()
     }
 
     /// A handle that restores the host terminal for a while.
-    pub fn suspender(&self) -> Suspender {
+    pub(crate) fn suspender(&self) -> Suspender {
         Suspender { raw: self.raw.clone(), resizer: self.resizer.clone() }
     }
 
     /// Waits until all output of the guest is on the screen, and restores the host terminal.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         // A panic of that thread was reported already.
         let _ = self.output.join();
         drop(self.raw.lock().take());

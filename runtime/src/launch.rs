@@ -13,10 +13,10 @@ use amber_host::signals::SignalWatch;
 use amber_host::speculation;
 use amber_host::terminal::WindowSize;
 use amber_platform::{GuestMemory, Platform};
+use amber_sentry::Console;
 use amber_sentry::config::{Descriptors, ExitStatus, SandboxConfig, TraceFilter};
+use amber_sentry::entries;
 use amber_sentry::sandbox::Sandbox;
-use amber_sentry::syscalls::entries;
-use amber_sentry::tty::Console;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{getpgid, getpgrp, getppid, getsid};
@@ -30,7 +30,7 @@ use crate::supervisor::supervise;
 use crate::{logging, platforms, proc_view};
 
 /// Signals that are forwarded to the guest's first process instead of ending Amber.
-pub const FORWARDED: [Signal; 8] = [
+pub(crate) const FORWARDED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -42,14 +42,14 @@ pub const FORWARDED: [Signal; 8] = [
 ];
 
 /// Signals that end a command waiting for a sandbox's answer, while signals for the guest are watched already.
-pub const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+pub(crate) const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 /// Heap arenas per CPU: the C library's default. With a memory limit, freed memory can be reused by other threads.
 const ARENAS: usize = 8;
 const ARENAS_WITHIN_LIMIT: usize = 1;
 
 /// The host resources of a sandbox.
-pub struct HostIo {
+pub(crate) struct HostIo {
     /// The guest's initial descriptors.
     pub descriptors: Descriptors,
     /// The host terminal to connect to the guest's, if it has one: for keys and for output.
@@ -61,7 +61,7 @@ pub struct HostIo {
 }
 
 /// How Amber stops, so that the shell regains control.
-pub enum Suspension {
+pub(crate) enum Suspension {
     /// The shell's child is the sandbox's process.
     Own,
     /// The shell's child stays outside. The sandbox, as the first process of its PID namespace, cannot stop itself: it
@@ -70,10 +70,10 @@ pub enum Suspension {
 }
 
 /// The byte that requests a stop of both processes, and that reports their continuation.
-pub const STOP: u8 = b'Z';
+pub(crate) const STOP: u8 = b'Z';
 
 /// A sandbox that is ready to be started.
-pub struct Guest {
+pub(crate) struct Guest {
     /// The sandbox.
     pub sandbox: Arc<Sandbox>,
     platform: Arc<dyn Platform>,
@@ -82,7 +82,7 @@ pub struct Guest {
 }
 
 /// Runs a sandbox to its end and returns the exit status.
-pub fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
+pub(crate) fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
     let mut namespaces = Namespaces::own(config.network);
     if let Network::Namespace(path) = &args.network {
         namespaces.join_network(path);
@@ -120,7 +120,12 @@ impl Guest {
     ///
     /// # Errors
     /// Names the step that failed.
-    pub fn boot(mut config: SandboxConfig, args: &GlobalArgs, io: HostIo, confinement: Confinement) -> Result<Guest> {
+    pub(crate) fn boot(
+        mut config: SandboxConfig,
+        args: &GlobalArgs,
+        io: HostIo,
+        confinement: Confinement,
+    ) -> Result<Guest> {
         if args.speculation_mitigations {
             // Before there are other threads or processes, which inherit it.
             let flushed = speculation::restrict().context("--speculation-mitigations")?;
@@ -157,7 +162,7 @@ impl Guest {
     }
 
     /// Waits for the end of a started sandbox and returns the exit status.
-    pub fn wait(self) -> u8 {
+    pub(crate) fn wait(self) -> u8 {
         let status = self.sandbox.wait();
         if let Some(relay) = self.relay {
             relay.finish();
@@ -172,7 +177,7 @@ impl Guest {
 }
 
 /// The exit status for an end of the guest: the program's own, or 128 plus the signal's number.
-pub fn status_number(status: ExitStatus) -> u8 {
+pub(crate) fn status_number(status: ExitStatus) -> u8 {
     match status {
         ExitStatus::Exited(code) => code,
         ExitStatus::Signaled(signal) => 128 + signal as u8,
@@ -202,12 +207,12 @@ impl ConsoleMaster for GuestConsole {
 }
 
 /// Opens the source of keys.
-pub fn keys() -> Result<OwnedFd> {
+pub(crate) fn keys() -> Result<OwnedFd> {
     stdin().as_fd().try_clone_to_owned().context("duplicating standard input")
 }
 
 /// Opens the destination of the guest's output.
-pub fn screen() -> Result<OwnedFd> {
+pub(crate) fn screen() -> Result<OwnedFd> {
     stdout().as_fd().try_clone_to_owned().context("duplicating standard output")
 }
 
@@ -233,7 +238,7 @@ fn forward_signals(signals: SignalWatch, sandbox: Weak<Sandbox>, resizer: Option
 }
 
 /// Whether a shell would continue Amber if it stopped: the parent is in the same session and another process group.
-pub fn has_job_control() -> bool {
+pub(crate) fn has_job_control() -> bool {
     let parent = Some(getppid());
     getsid(parent).is_ok_and(|sid| getsid(None) == Ok(sid)) && getpgid(parent).is_ok_and(|group| group != getpgrp())
 }
@@ -273,7 +278,7 @@ fn trace(args: &GlobalArgs) -> Result<Option<TraceFilter>> {
 }
 
 /// Descriptors 0, 1 and 2 of the guest: the caller's; with a console, none that is a terminal.
-pub fn standard_streams(console: bool) -> Result<[Option<OwnedFd>; 3]> {
+pub(crate) fn standard_streams(console: bool) -> Result<[Option<OwnedFd>; 3]> {
     let own = |fd: &dyn AsFd, is_terminal: bool| -> Result<Option<OwnedFd>> {
         if console && is_terminal {
             return Ok(None);

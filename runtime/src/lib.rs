@@ -1,8 +1,8 @@
 //! The `amber` program as a library, for `main` and for tests and fuzz targets of single parts.
 #![forbid(unsafe_code)]
 
-pub mod accounts;
-pub mod bundle;
+mod accounts;
+mod bundle;
 mod caller;
 mod cli;
 mod commands;
@@ -13,10 +13,10 @@ mod logging;
 mod metrics;
 mod mountinfo;
 mod mounts;
-pub mod oci;
-pub mod platforms;
+mod oci;
+mod platforms;
 mod printable;
-pub mod proc_view;
+mod proc_view;
 mod rate;
 mod resources;
 #[cfg(test)]
@@ -83,6 +83,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// Starts logging and runs the command.
 fn run(cli: Cli) -> Result<u8> {
     logging::start(&cli.global)?;
     commands::command(cli.command, &cli.global)
@@ -130,4 +131,12 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
         "internal error{place}: {message}; this is a defect of Amber, please report it"
     ));
     process::exit(FAILED.into());
+}
+
+/// The parsers of what guests and callers write, for the fuzz targets in `fuzz/`.
+pub mod fuzzing {
+    pub use crate::accounts::{name_of, resolve};
+    pub use crate::bundle::Bundle;
+    pub use crate::oci::control::{Reply, Request, receive};
+    pub use crate::proc_view::serve;
 }

@@ -17,7 +17,7 @@ use crate::rate::RateLimit;
 /// Starts logging as the flags demand. Lines on standard error begin with `amber:`; lines in a file begin with the
 /// seconds since the start. Each message is one printable line, and [`RateLimit`] bounds the number of messages from
 /// one place in the code.
-pub fn start(args: &GlobalArgs) -> Result<()> {
+pub(crate) fn start(args: &GlobalArgs) -> Result<()> {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level(args)).target(env_logger::Target::Pipe(sink(args)?));
     let (form, limit) = (Form::of(args), RateLimit::default());
@@ -67,7 +67,7 @@ impl Form {
 }
 
 /// Reports why a command failed: in one line on standard error, and in the log if that is another file.
-pub fn report(args: &GlobalArgs, message: &str) {
+pub(crate) fn report(args: &GlobalArgs, message: &str) {
     if args.log.is_some() {
         log::error!("{message}");
     }
@@ -75,7 +75,7 @@ pub fn report(args: &GlobalArgs, message: &str) {
 }
 
 /// Likewise for a command that was called with invalid arguments and logs nothing else.
-pub fn report_early(log: Option<&Path>, format: Option<LogFormat>, message: &str) {
+pub(crate) fn report_early(log: Option<&Path>, format: Option<LogFormat>, message: &str) {
     if let Some(path) = log {
         let line = match format {
             Some(format) => entry(format, Level::Error, message),
@@ -97,7 +97,7 @@ fn complain(is_logged: bool, format: Option<LogFormat>, message: &str) {
 }
 
 /// Reports an error in one line on standard error, without regard to flags.
-pub fn complain_plainly(message: &str) {
+pub(crate) fn complain_plainly(message: &str) {
     complain(false, None, message);
 }
 
@@ -125,14 +125,14 @@ fn level(args: &GlobalArgs) -> LevelFilter {
 }
 
 /// Opens the file of `--log`, or else standard error.
-pub fn sink(args: &GlobalArgs) -> Result<Box<dyn Write + Send>> {
+pub(crate) fn sink(args: &GlobalArgs) -> Result<Box<dyn Write + Send>> {
     let Some(path) = &args.log else { return Ok(Box::new(StandardError)) };
     let file: io::Result<File> = OpenOptions::new().append(true).create(true).open(path);
     Ok(Box::new(file.with_context(|| format!("--log {}", path.display()))?))
 }
 
 /// A descriptor of the log for messages that must be written without locks.
-pub fn descriptor(args: &GlobalArgs) -> Result<OwnedFd> {
+pub(crate) fn descriptor(args: &GlobalArgs) -> Result<OwnedFd> {
     let Some(path) = &args.log else {
         return io::stderr().as_fd().try_clone_to_owned().context("duplicating standard error");
     };

@@ -11,21 +11,21 @@ use anyhow::{Context, Result};
 use crate::cli::GlobalArgs;
 
 /// The file for the metrics of a sandbox.
-pub struct Metrics {
+pub(crate) struct Metrics {
     path: PathBuf,
     file: File,
 }
 
 impl Metrics {
     /// Opens and truncates the file of `--metrics`, if given.
-    pub fn open(args: &GlobalArgs) -> Result<Option<Metrics>> {
+    pub(crate) fn open(args: &GlobalArgs) -> Result<Option<Metrics>> {
         let Some(path) = &args.metrics else { return Ok(None) };
         let file = File::create(path).with_context(|| format!("--metrics {}", path.display()))?;
         Ok(Some(Metrics { path: path.clone(), file }))
     }
 
     /// Writes the platform's counters. Errors are only logged, since the guest has ended and its status counts.
-    pub fn write(mut self, platform: &dyn Platform) {
+    pub(crate) fn write(mut self, platform: &dyn Platform) {
         let mut text = String::new();
         for (name, value) in platform.counters() {
             let _ = writeln!(text, "{name} {value}");

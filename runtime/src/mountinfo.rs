@@ -13,7 +13,7 @@ const USUAL: usize = 8 << 10;
 
 /// A mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostMount {
+pub(crate) struct HostMount {
     /// Mount ID.
     pub number: u64,
     /// ID of the parent mount.
@@ -32,7 +32,7 @@ pub struct HostMount {
 ///
 /// # Errors
 /// The host's file cannot be read.
-pub fn own() -> Result<Vec<HostMount>> {
+pub(crate) fn own() -> Result<Vec<HostMount>> {
     const FILE: &str = "/proc/self/mountinfo";
     let mut text = Vec::with_capacity(USUAL);
     File::open(FILE).and_then(|mut file| file.read_to_end(&mut text)).context(FILE)?;
@@ -40,7 +40,7 @@ pub fn own() -> Result<Vec<HostMount>> {
 }
 
 /// Parses such a file; `None` if a line is malformed.
-pub fn parse(text: &[u8]) -> Option<Vec<HostMount>> {
+pub(crate) fn parse(text: &[u8]) -> Option<Vec<HostMount>> {
     text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(parse_line).collect()
 }
 

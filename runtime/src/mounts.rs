@@ -14,12 +14,12 @@ use anyhow::{Context, Result, bail, ensure};
 const TERMINALS: &str = "gid=5,mode=620,ptmxmode=666";
 
 /// A mount without restrictions.
-pub fn plain(target: &str, source: MountSource) -> MountSpec {
+pub(crate) fn plain(target: &str, source: MountSource) -> MountSpec {
     MountSpec { target: target.into(), source, read_only: false, no_suid: false, no_dev: false, no_exec: false }
 }
 
 /// The mounts over the root of every `do` guest; the same as Docker's.
-pub fn standard() -> Vec<MountSpec> {
+pub(crate) fn standard() -> Vec<MountSpec> {
     let mount = |target, source, options: &str| {
         let mut spec = plain(target, source);
         for option in options.split(',') {
@@ -39,7 +39,7 @@ pub fn standard() -> Vec<MountSpec> {
 }
 
 /// Parses `SRC:DST[:OPTIONS]`. A relative source starts at the caller's working directory.
-pub fn volume(text: &OsStr) -> Result<MountSpec> {
+pub(crate) fn volume(text: &OsStr) -> Result<MountSpec> {
     let shown = text.display();
     let mut parts = text.as_bytes().split(|&byte| byte == b':');
     let (Some(source), Some(destination), options, None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -66,7 +66,7 @@ pub fn volume(text: &OsStr) -> Result<MountSpec> {
 ///
 /// # Errors
 /// The path cannot be inspected.
-pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
+pub(crate) fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
     let file = open_root(&source)?;
     let (number, magic) = (look(file.as_fd())?.stat.number, statfs(file.as_fd())?.f_type);
     let kind = kernel_name(magic);
@@ -97,7 +97,7 @@ pub fn bind(target: &str, source: PathBuf) -> Result<MountSource> {
 ///
 /// # Errors
 /// The path is relative, is not UTF-8, or has a `..`, whose meaning depends on symbolic links.
-pub fn normal(path: &Path) -> Result<String> {
+pub(crate) fn normal(path: &Path) -> Result<String> {
     let mut result = String::new();
     ensure!(path.is_absolute(), "{}: must be an absolute path", path.display());
     for component in path.components() {
@@ -115,7 +115,7 @@ pub fn normal(path: &Path) -> Result<String> {
 }
 
 /// The options of all mounts, as listed by `amber features`.
-pub const OPTIONS: [&str; 42] = [
+pub(crate) const OPTIONS: [&str; 42] = [
     "async",
     "atime",
     "bind",
@@ -182,7 +182,7 @@ fn set_flag(spec: &mut MountSpec, option: &str) -> bool {
 }
 
 /// Applies the options that all file systems share, and returns the others in the form of mount(8).
-pub fn apply(options: &[String], spec: &mut MountSpec) -> String {
+pub(crate) fn apply(options: &[String], spec: &mut MountSpec) -> String {
     let own: Vec<&str> = options.iter().map(String::as_str).filter(|option| !set_flag(spec, option)).collect();
     own.join(",")
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// A platform. This is the only list of platforms: flags, lists of host calls, tests and benchmarks follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum PlatformKind {
+pub(crate) enum PlatformKind {
     /// In a virtual machine; needs `/dev/kvm`
     Kvm,
     /// In host processes traced with ptrace(2); works wherever ptrace is permitted
@@ -34,7 +34,7 @@ impl PlatformKind {
     }
 
     /// The host calls of the platform while guest code runs.
-    pub fn host_calls(self) -> &'static [HostCall] {
+    pub(crate) fn host_calls(self) -> &'static [HostCall] {
         match self {
             PlatformKind::Kvm => amber_platform_kvm::HOST_CALLS,
             PlatformKind::Ptrace => amber_platform_ptrace::HOST_CALLS,
@@ -42,7 +42,7 @@ impl PlatformKind {
     }
 
     /// Its name on the command line.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             PlatformKind::Kvm => "kvm",
             PlatformKind::Ptrace => "ptrace",
@@ -52,7 +52,7 @@ impl PlatformKind {
 
 /// The value of `--platform`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PlatformChoice {
+pub(crate) enum PlatformChoice {
     /// The best platform that works on this host.
     Auto,
     /// This platform only.
@@ -80,7 +80,7 @@ impl ValueEnum for PlatformChoice {
 ///
 /// # Errors
 /// The host lacks what the platform needs.
-pub fn choose(choice: PlatformChoice, memory: &Arc<GuestMemory>) -> Result<Arc<dyn Platform>> {
+pub(crate) fn choose(choice: PlatformChoice, memory: &Arc<GuestMemory>) -> Result<Arc<dyn Platform>> {
     match choice {
         PlatformChoice::Only(kind) => kind.make(memory),
         PlatformChoice::Auto => match KvmPlatform::new(memory.clone()) {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 /// Escapes, as in JSON (`\n`, `\u001b`), all characters that are not visible as themselves: control characters, marks
 /// of writing direction, other invisible characters, unusual spaces. JSON stays the same JSON.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
@@ -23,7 +23,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Likewise for text of several lines, which may contain tabs.
-pub fn printable_lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable_lines(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| matches!(c, '\n' | '\t') || is_printable(c)) {
         return Cow::Borrowed(text);
     }
@@ -44,7 +44,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// A writer that makes text printable. Each write must be one or more whole lines.
-pub struct Printable<W>(pub W);
+pub(crate) struct Printable<W>(pub W);
 
 impl<W: Write> Write for Printable<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
@@ -58,7 +58,7 @@ impl<W: Write> Write for Printable<W> {
 }
 
 /// Aligns columns, each as wide as its longest entry and at least `least`; the last is not padded.
-pub fn in_columns(rows: &[Vec<String>], least: usize) -> String {
+pub(crate) fn in_columns(rows: &[Vec<String>], least: usize) -> String {
     // A newline in a name must not look like another row.
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let count = rows.first().map_or(0, Vec::len);

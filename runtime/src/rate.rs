@@ -11,11 +11,11 @@ const BURST: u32 = 10;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A place in the code: file and line.
-pub type Place = (&'static str, u32);
+pub(crate) type Place = (&'static str, u32);
 
 /// Counts the messages of each place.
 #[derive(Default)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     places: Mutex<HashMap<Place, Window>>,
 }
 
@@ -27,7 +27,7 @@ struct Window {
 
 impl RateLimit {
     /// Whether a message may be written now; if so, how many of this place were suppressed since the last one.
-    pub fn admit(&self, place: Place, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&self, place: Place, now: Instant) -> Option<u64> {
         let mut places = self.places.lock();
         let window = places.entry(place).or_insert(Window { began: now, written: 0, suppressed: 0 });
         if now.saturating_duration_since(window.began) >= INTERVAL {

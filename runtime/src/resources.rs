@@ -13,7 +13,7 @@ use crate::oci::DEFAULT_PERIOD;
 ///
 /// # Errors
 /// `unified` has an invalid limit.
-pub fn limits(resources: &LinuxResources, old: Limits) -> Result<Limits> {
+pub(crate) fn limits(resources: &LinuxResources, old: Limits) -> Result<Limits> {
     let new = resource_limits(resources)?;
     let number = |new: Option<i64>, old: Option<u64>| new.map_or(old, |new| u64::try_from(new).ok());
     let period = new.period.or(old.cpu.map(|cpu| cpu.period)).unwrap_or(DEFAULT_PERIOD);
@@ -27,7 +27,7 @@ pub fn limits(resources: &LinuxResources, old: Limits) -> Result<Limits> {
 
 /// The limits in `linux.resources` that the sentry enforces; `None` if not set. Negative numbers are no limit.
 #[derive(Clone, Copy)]
-pub struct ResourceLimits {
+pub(crate) struct ResourceLimits {
     /// Memory in bytes.
     pub memory: Option<i64>,
     /// Number of tasks.
@@ -42,7 +42,7 @@ pub struct ResourceLimits {
 ///
 /// # Errors
 /// `unified` has an invalid limit.
-pub fn resource_limits(resources: &LinuxResources) -> Result<ResourceLimits> {
+pub(crate) fn resource_limits(resources: &LinuxResources) -> Result<ResourceLimits> {
     let cpu = resources.cpu().as_ref();
     let mut limits = ResourceLimits {
         memory: resources.memory().as_ref().and_then(|memory| memory.limit()).filter(|&limit| limit != 0),
@@ -77,7 +77,7 @@ pub fn resource_limits(resources: &LinuxResources) -> Result<ResourceLimits> {
 /// # Errors
 /// Names a device that Amber does not have. For a privileged container, which is given all devices of the host, these
 /// are left out.
-pub fn devices(linux: &Linux) -> Result<Vec<DeviceSpec>> {
+pub(crate) fn devices(linux: &Linux) -> Result<Vec<DeviceSpec>> {
     let mut nodes = Vec::new();
     for device in linux.devices().iter().flatten() {
         let path = device.path().to_str().context("`linux.devices`: a path is not UTF-8")?;

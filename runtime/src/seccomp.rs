@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use amber_abi::errno::Errno;
 use amber_abi::seccomp::SeccompAction;
 use amber_sentry::config::{SeccompCondition, SeccompProfile, SeccompRule, SeccompTest};
-use amber_sentry::syscalls::entries;
+use amber_sentry::entries;
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator};
 
@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, Linux
 ///
 /// # Errors
 /// A rule is invalid, or needs a listener.
-pub fn profile(seccomp: &LinuxSeccomp) -> Result<SeccompProfile> {
+pub(crate) fn profile(seccomp: &LinuxSeccomp) -> Result<SeccompProfile> {
     let default = answer(seccomp.default_action(), seccomp.default_errno_ret())?;
     let numbers: HashMap<&str, u32> = entries().map(|entry| (entry.name, entry.number)).collect();
     let mut rules = Vec::new();

@@ -26,7 +26,7 @@ const STOPPING: [Signal; 3] = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU
 ///
 /// # Errors
 /// The host has no descriptors left.
-pub fn supervise(pid: i32, signals: SignalWatch, mut stops: Option<File>) -> Result<u8> {
+pub(crate) fn supervise(pid: i32, signals: SignalWatch, mut stops: Option<File>) -> Result<u8> {
     let sandbox = ProcessHandle::open(pid).context("the sandbox's process")?;
     let stopping = SignalWatch::new(&STOPPING).context("watching signals")?;
     let terminal = modes(stdin()).ok();

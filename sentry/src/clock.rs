@@ -7,30 +7,30 @@ use amber_host::clock::{ClockId as HostClock, read};
 use amber_vdso::data::TICK;
 
 /// CLOCK_REALTIME, as file systems use it for timestamps.
-pub fn realtime() -> Timespec {
+pub(crate) fn realtime() -> Timespec {
     to_timespec(Clock::Realtime.now())
 }
 
 /// CLOCK_MONOTONIC.
-pub fn monotonic() -> u64 {
+pub(crate) fn monotonic() -> u64 {
     Clock::Monotonic.now()
 }
 
 /// The host time at which CLOCK_MONOTONIC reaches `until` nanoseconds; none if the host's type cannot represent it, and
 /// the deadline never comes.
-pub fn deadline_of(until: u64) -> Option<Instant> {
+pub(crate) fn deadline_of(until: u64) -> Option<Instant> {
     let remaining = until.saturating_sub(monotonic());
     Instant::now().checked_add(Duration::from_nanos(remaining))
 }
 
 /// Converts nanoseconds to the guest's structure.
-pub fn to_timespec(nanos: u64) -> Timespec {
+pub(crate) fn to_timespec(nanos: u64) -> Timespec {
     Timespec::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
 /// A system-wide clock. Guests see the host's clocks.
+#[allow(clippy::missing_docs_in_private_items, reason = "the names are those of the clocks in clock_gettime(2)")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the clocks in clock_gettime(2)")]
 pub enum Clock {
     Realtime,
     Monotonic,

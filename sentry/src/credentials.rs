@@ -3,8 +3,11 @@
 use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
 
 /// User and group IDs and capabilities of a task. Immutable: a change makes a new object.
+#[allow(
+    clippy::missing_docs_in_private_items,
+    reason = "the fields carry the names of credentials(7) and capabilities(7)"
+)]
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields carry the names of credentials(7) and capabilities(7)")]
 pub struct Credentials {
     pub uid: u32,
     pub euid: u32,

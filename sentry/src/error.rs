@@ -4,7 +4,7 @@ use amber_abi::errno::Errno;
 use amber_platform::OutOfMemory;
 
 /// The result of a handler: the value for the guest's `rax`, or an error.
-pub type SysResult = Result<u64, SysError>;
+pub(crate) type SysResult = Result<u64, SysError>;
 
 /// Why a system call has no result value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ pub struct Process {
 }
 
 impl Process {
+    /// Makes the handle of the process of `task`, which has `console` as its terminal.
     pub(crate) fn new(task: &Arc<Task>, console: Option<Arc<Console>>) -> Process {
         Process { group: task.group().clone(), console }
     }

@@ -9,7 +9,7 @@ use std::sync::Weak;
 use amber_abi::errno::Errno;
 
 /// A caller that may be killed during its work.
-pub trait Killable: Send + Sync {
+pub(crate) trait Killable: Send + Sync {
     /// Whether it was killed.
     fn is_killed(&self) -> bool;
 }
@@ -19,12 +19,12 @@ thread_local! {
 }
 
 /// Sets the caller for the work on this host thread. Without a caller, work is never interrupted.
-pub fn set_caller(caller: Option<Weak<dyn Killable>>) {
+pub(crate) fn set_caller(caller: Option<Weak<dyn Killable>>) {
     CALLER.set(caller);
 }
 
 /// Whether the caller was killed, so that a result is of no use.
-pub fn is_killed() -> bool {
+pub(crate) fn is_killed() -> bool {
     CALLER.with_borrow(|caller| caller.as_ref().and_then(Weak::upgrade).is_some_and(|caller| caller.is_killed()))
 }
 
@@ -32,6 +32,6 @@ pub fn is_killed() -> bool {
 ///
 /// # Errors
 /// `EINTR`, which guest code never sees.
-pub fn check_killed() -> Result<(), Errno> {
+pub(crate) fn check_killed() -> Result<(), Errno> {
     if is_killed() { Err(Errno::EINTR.here()) } else { Ok(()) }
 }

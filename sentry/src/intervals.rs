@@ -19,7 +19,7 @@ struct End {
 
 /// Intervals of numbers, which may overlap. Each has an ID, which need not be unique.
 #[derive(Default)]
-pub struct Intervals {
+pub(crate) struct Intervals {
     starts: BTreeSet<End>,
     lasts: BTreeSet<End>,
     /// Number of intervals of each level.
@@ -44,7 +44,7 @@ fn ends(start: u64, last: u64, id: u64) -> (End, End) {
 
 impl Intervals {
     /// Adds an interval that is not present.
-    pub fn insert(&mut self, start: u64, last: u64, id: u64) {
+    pub(crate) fn insert(&mut self, start: u64, last: u64, id: u64) {
         let (start, last) = ends(start, last, id);
         *self.levels.entry(start.level).or_insert(0) += 1;
         self.starts.insert(start);
@@ -52,7 +52,7 @@ impl Intervals {
     }
 
     /// Removes an interval that is present.
-    pub fn remove(&mut self, start: u64, last: u64, id: u64) {
+    pub(crate) fn remove(&mut self, start: u64, last: u64, id: u64) {
         let (start, last) = ends(start, last, id);
         if self.starts.remove(&start)
             && self.lasts.remove(&last)
@@ -66,12 +66,12 @@ impl Intervals {
     }
 
     /// Whether there are no intervals.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
     /// The intervals that overlap an inclusive range, unordered: the ID of each, and its first or its last number.
-    pub fn overlapping(&self, start: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
+    pub(crate) fn overlapping(&self, start: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
         self.levels.keys().flat_map(move |&level| {
             let end = |block, at, id| End { level, block, at, id };
             let (low, high) = (block_of(level, start), block_of(level, last));

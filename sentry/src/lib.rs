@@ -36,37 +36,41 @@
 //!   dispatch.
 #![forbid(unsafe_code)]
 
-pub mod aio;
-pub mod cgroup;
-pub mod clock;
+mod aio;
+mod cgroup;
+mod clock;
 pub mod config;
-pub mod credentials;
-pub mod error;
+mod credentials;
+mod error;
 pub mod external_process;
 #[cfg(test)]
 mod floors_tests;
-pub mod fs;
-pub mod futex;
-pub mod interruption;
-pub mod intervals;
-pub mod ipc;
-pub mod kernel;
-pub mod loader;
-pub mod mm;
-pub mod net;
+mod fs;
+mod futex;
+mod interruption;
+mod intervals;
+mod ipc;
+mod kernel;
+mod loader;
+mod mm;
+mod net;
 #[cfg(test)]
 mod places_tests;
 pub mod profile;
 pub mod sandbox;
-pub mod signal;
+mod signal;
 #[cfg(test)]
 mod statics_tests;
-pub mod sync;
-pub mod syscalls;
-pub mod task;
-pub mod time;
-pub mod tty;
-pub mod tunables;
-pub mod users;
-pub mod vfs;
-pub mod wait;
+mod sync;
+mod syscalls;
+mod task;
+mod time;
+mod tty;
+mod tunables;
+mod users;
+mod vfs;
+mod wait;
+
+pub use syscalls::{CallState, Entry, Parameter, entries};
+pub use task::Filter;
+pub use tty::Console;

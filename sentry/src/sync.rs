@@ -71,7 +71,7 @@ mod check {
     }
 
     /// Records that a lock is taken. Panics if this violates the order.
-    pub fn take(rank: Rank, beside: bool) {
+    pub(super) fn take(rank: Rank, beside: bool) {
         HELD.with_borrow_mut(|held| {
             if let Some(&top) = held.iter().max() {
                 assert!(rank > top || (beside && rank == top), "lock order: {rank:?} taken while {top:?} is held");
@@ -80,7 +80,7 @@ mod check {
         });
     }
 
-    pub fn give_back(rank: Rank) {
+    pub(super) fn give_back(rank: Rank) {
         HELD.with_borrow_mut(|held| {
             if let Some(at) = held.iter().rposition(|&r| r == rank) {
                 held.remove(at);
@@ -88,7 +88,7 @@ mod check {
         });
     }
 
-    pub fn none_held() -> bool {
+    pub(super) fn none_held() -> bool {
         HELD.with_borrow(|held| held.is_empty())
     }
 }
@@ -106,7 +106,7 @@ mod check {
 
 /// Admits a limited number of callers at a time.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     most: usize,
     inside: parking_lot::Mutex<usize>,
     left: parking_lot::Condvar,
@@ -118,7 +118,7 @@ pub struct Inside<'a>(&'a Gate);
 
 impl Gate {
     /// A gate for `most` callers.
-    pub const fn new(most: usize) -> Self {
+    pub(crate) const fn new(most: usize) -> Self {
         Gate { most, inside: parking_lot::Mutex::new(0), left: parking_lot::Condvar::new() }
     }
 
@@ -126,7 +126,7 @@ impl Gate {
     ///
     /// # Errors
     /// `EINTR` if the caller is killed while it waits.
-    pub fn enter(&self) -> Result<Inside<'_>, Errno> {
+    pub(crate) fn enter(&self) -> Result<Inside<'_>, Errno> {
         loop {
             {
                 let mut inside = self.inside.lock();
@@ -151,7 +151,7 @@ impl Drop for Inside<'_> {
 }
 
 /// In debug builds, panics if this host thread holds a ranked lock. Called before waits and accesses to guest memory.
-pub fn assert_none_held() {
+pub(crate) fn assert_none_held() {
     debug_assert!(check::none_held(), "a lock is held over a wait or an access to guest memory");
 }
 
@@ -251,39 +251,39 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 
 /// A reader-writer lock with a rank.
 #[derive(Debug)]
-pub struct RwLock<T: ?Sized> {
+pub(crate) struct RwLock<T: ?Sized> {
     rank: Rank,
     inner: parking_lot::RwLock<T>,
 }
 
 /// Shared access to the value of a [`RwLock`].
-pub struct ReadGuard<'a, T: ?Sized> {
+pub(crate) struct ReadGuard<'a, T: ?Sized> {
     inner: parking_lot::RwLockReadGuard<'a, T>,
     _place: Place,
 }
 
 /// Exclusive access to the value of a [`RwLock`].
-pub struct WriteGuard<'a, T: ?Sized> {
+pub(crate) struct WriteGuard<'a, T: ?Sized> {
     inner: parking_lot::RwLockWriteGuard<'a, T>,
     _place: Place,
 }
 
 impl<T> RwLock<T> {
     /// Makes a lock of this rank.
-    pub const fn new(rank: Rank, value: T) -> Self {
+    pub(crate) const fn new(rank: Rank, value: T) -> Self {
         RwLock { rank, inner: parking_lot::RwLock::new(value) }
     }
 }
 
 impl<T: ?Sized> RwLock<T> {
     /// Takes the lock for reading.
-    pub fn read(&self) -> ReadGuard<'_, T> {
+    pub(crate) fn read(&self) -> ReadGuard<'_, T> {
         let place = Place::take(self.rank, false);
         ReadGuard { inner: self.inner.read(), _place: place }
     }
 
     /// Takes the lock for writing.
-    pub fn write(&self) -> WriteGuard<'_, T> {
+    pub(crate) fn write(&self) -> WriteGuard<'_, T> {
         let place = Place::take(self.rank, false);
         WriteGuard { inner: self.inner.write(), _place: place }
     }

@@ -18,6 +18,7 @@ pub struct Tunable {
 }
 
 impl Tunable {
+    /// A parameter with a value and the range that writes are checked against.
     pub(crate) const fn new(value: i64, range: RangeInclusive<i64>) -> Self {
         Tunable { value: AtomicI64::new(value), least: *range.start(), most: *range.end() }
     }
@@ -53,6 +54,7 @@ impl Tunable {
 /// The maximum of parameters of 32 bits.
 pub(crate) const INT: i64 = i32::MAX as i64;
 
+/// Defines a struct of parameters, each with its default and range.
 macro_rules! tunables {
     ($(#[$all:meta])* $struct:ident { $($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)* }) => {
         $(#[$all])*

@@ -15,12 +15,12 @@ use parking_lot::Condvar;
 
 use crate::sync::{Mutex, Rank};
 
-pub use signals::{SigioEvent, SignalList, SignalSource, Subscription};
+pub(crate) use signals::{SigioEvent, SignalList, SignalSource};
 
 /// The events of an object that becomes readable.
-pub const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
+pub(crate) const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 /// The events of an object that becomes writable.
-pub const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
+pub(crate) const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
 
 /// A waiter for events of an object.
 pub trait Waiter: Send + Sync {
@@ -441,7 +441,7 @@ pub enum WaitEnd {
 }
 
 /// The time `after` from now; none if the host's type cannot represent it, and it never comes.
-pub fn deadline_in(after: Duration) -> Option<Instant> {
+pub(crate) fn deadline_in(after: Duration) -> Option<Instant> {
     Instant::now().checked_add(after)
 }
 

@@ -23,12 +23,12 @@ const SCENARIOS: &[(&str, Scenario)] =
     &[("interactive_shell", interactive_shell), ("detach_and_attach", detach_and_attach), ("interactive_exec", exec)];
 
 /// The names of the scenarios.
-pub fn names() -> impl Iterator<Item = String> {
+pub(crate) fn names() -> impl Iterator<Item = String> {
     SCENARIOS.iter().map(|(name, _)| (*name).to_owned())
 }
 
 /// A test for each.
-pub fn trials(setup: &Arc<Setup>, space: &Arc<Space>) -> Vec<Trial> {
+pub(crate) fn trials(setup: &Arc<Setup>, space: &Arc<Space>) -> Vec<Trial> {
     SCENARIOS
         .iter()
         .map(|&(name, scenario)| {

@@ -16,14 +16,14 @@ use crate::space::Space;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The running daemon. What it holds when it is dropped goes with the namespaces.
-pub struct Engine {
+pub(crate) struct Engine {
     space: Arc<Space>,
     daemon: Child,
 }
 
 impl Engine {
     /// Starts the daemon with the runtime under test as its default, and gives it the images.
-    pub fn start(space: &Arc<Space>) -> Result<Engine> {
+    pub(crate) fn start(space: &Arc<Space>) -> Result<Engine> {
         let runtime = &space.runtime;
         let configuration = space.directory.join("daemon.json");
         let mut settings = serde_json::json!({
@@ -72,7 +72,7 @@ impl Engine {
     }
 
     /// Why no runtime could pass here: what keeps runc, which is known to be right, from running a container.
-    pub fn unfit(&self) -> Result<Option<String>> {
+    pub(crate) fn unfit(&self) -> Result<Option<String>> {
         let words = ["run", "--rm", "--runtime", "runc", images::SERVICES, "true"];
         Ok(self.space.docker(&words).err().map(|error| error.to_string()))
     }

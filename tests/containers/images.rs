@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::space::Space;
 
 /// Debian with the servers and interpreters of `rootfs/build services`.
-pub const SERVICES: &str = "services";
+pub(crate) const SERVICES: &str = "services";
 
 /// Gives the engine the image, unless it has it from the last run.
-pub fn import(space: &Space) -> Result<()> {
+pub(crate) fn import(space: &Space) -> Result<()> {
     let key = fs::read_to_string(space.tree.join(".amber-rootfs")).context("the Debian tree is not finished")?;
     let kept = format!("{SERVICES}:{}", key.trim());
     if space.docker(&["image", "inspect", "--format", "{{.Id}}", &kept]).is_err() {

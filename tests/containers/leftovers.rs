@@ -10,7 +10,7 @@ use crate::space::Space;
 
 /// Removes the control groups of a run before this one, which may have been killed. One that is in use stays, and is told
 /// at the end.
-pub fn clear(space: &Space) -> Result<()> {
+pub(crate) fn clear(space: &Space) -> Result<()> {
     for group in groups(space)? {
         for inner in directories(&group) {
             let _ = fs::remove_dir(inner);
@@ -21,7 +21,7 @@ pub fn clear(space: &Space) -> Result<()> {
 }
 
 /// Where something is mounted that engines or runtimes may have mounted.
-pub fn mounts(space: &Space) -> Result<BTreeSet<String>> {
+pub(crate) fn mounts(space: &Space) -> Result<BTreeSet<String>> {
     let docker = space.directory.join("docker").to_string_lossy().into_owned() + "/";
     let all = fs::read_to_string("/proc/self/mountinfo")?;
     let places = all.lines().filter_map(|line| line.split(' ').nth(4));
@@ -31,7 +31,7 @@ pub fn mounts(space: &Space) -> Result<BTreeSet<String>> {
 }
 
 /// Removes what scenarios left running, then lists what is there and should not be: one line each.
-pub fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
+pub(crate) fn find(space: &Space, before: &BTreeSet<String>) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for container in space.docker(&["ps", "--all", "--format", "{{.Names}}"])?.lines() {
         left.push(format!("container {container}"));

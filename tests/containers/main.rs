@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     exit_code(try_main())
 }
 
+/// Starts the engines and runs the tests that the arguments choose.
 fn try_main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(2);

@@ -17,7 +17,7 @@ const OWN_ON_KVM: &str = "amber-kvm";
 
 /// A runtime that engines are told to use.
 #[derive(Debug, Clone)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     /// What engines know it by, and the first part of the names of its tests.
     pub name: String,
     /// Its program; empty until it is prepared, for the one that is built.
@@ -26,7 +26,7 @@ pub struct Runtime {
 
 impl Runtime {
     /// The one the environment names, or the `amber` of this workspace.
-    pub fn chosen() -> Result<Runtime> {
+    pub(crate) fn chosen() -> Result<Runtime> {
         let word = env::var_os(VARIABLE).unwrap_or_else(|| OWN.into());
         if let Some(name) = word.to_str().filter(|word| [OWN, OWN_ON_KVM].contains(word)) {
             return Ok(Runtime { name: name.to_owned(), program: PathBuf::new() });
@@ -39,13 +39,13 @@ impl Runtime {
     }
 
     /// Why it can run nothing on this machine.
-    pub fn obstacle(&self) -> Option<String> {
+    pub(crate) fn obstacle(&self) -> Option<String> {
         let device = File::options().read(true).write(true).open("/dev/kvm");
         device.err().filter(|_| self.name == OWN_ON_KVM).map(|error| format!("/dev/kvm cannot be opened: {error}"))
     }
 
     /// Builds it if it is the one of this workspace. What has to be made is kept in `directory`.
-    pub fn prepare(self, setup: &Setup, directory: &Path) -> Result<Runtime> {
+    pub(crate) fn prepare(self, setup: &Setup, directory: &Path) -> Result<Runtime> {
         if !self.program.as_os_str().is_empty() {
             return Ok(self);
         }
@@ -63,7 +63,7 @@ impl Runtime {
     }
 
     /// The name of the test that runs the scenario with this runtime.
-    pub fn test(&self, scenario: &str) -> String {
+    pub(crate) fn test(&self, scenario: &str) -> String {
         format!("{}::containers::{scenario}", self.name)
     }
 }

@@ -18,14 +18,14 @@ use crate::space::Space;
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 
 /// A script.
-pub struct Script {
+pub(crate) struct Script {
     /// Its name, without the ending.
     pub name: String,
     path: PathBuf,
 }
 
 /// All scripts of the directory, by name.
-pub fn all(directory: &Path) -> Result<Vec<Script>> {
+pub(crate) fn all(directory: &Path) -> Result<Vec<Script>> {
     let mut scripts = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
         let path = entry?.path();
@@ -37,7 +37,7 @@ pub fn all(directory: &Path) -> Result<Vec<Script>> {
 }
 
 /// A test for each script.
-pub fn trials(setup: &Arc<Setup>, space: &Arc<Space>, scripts: Vec<Script>) -> Vec<Trial> {
+pub(crate) fn trials(setup: &Arc<Setup>, space: &Arc<Space>, scripts: Vec<Script>) -> Vec<Trial> {
     scripts
         .into_iter()
         .map(|script| {

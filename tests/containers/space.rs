@@ -36,7 +36,7 @@ exit $?
 
 /// The place, as the tests see it.
 #[derive(Debug)]
-pub struct Space {
+pub(crate) struct Space {
     /// Everything that engines keep is below this directory.
     pub directory: PathBuf,
     /// The tree of files that images are made of.
@@ -50,7 +50,7 @@ pub struct Space {
 }
 
 /// Why containers cannot be tested on this machine at all.
-pub fn obstacle() -> Option<String> {
+pub(crate) fn obstacle() -> Option<String> {
     if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) != 0) {
         return Some("the engines need root".to_owned());
     }
@@ -69,12 +69,12 @@ pub fn obstacle() -> Option<String> {
 }
 
 /// Whether this process is in the namespaces made for it.
-pub fn is_own() -> bool {
+pub(crate) fn is_own() -> bool {
     env::var_os(SPACE).is_some()
 }
 
 /// Runs this program with its arguments in new namespaces, to its end.
-pub fn enter(runtime: Runtime, setup: &Setup) -> Result<ExitCode> {
+pub(crate) fn enter(runtime: Runtime, setup: &Setup) -> Result<ExitCode> {
     let directory = setup.built.join(format!("containers-{}", runtime.name));
     fs::create_dir_all(&directory)?;
     // What takes long, or needs the world outside, is made before the door closes.
@@ -101,14 +101,14 @@ pub fn enter(runtime: Runtime, setup: &Setup) -> Result<ExitCode> {
 
 impl Space {
     /// What [`enter`] prepared.
-    pub fn inside(setup: &Setup, runtime: Runtime) -> Result<Space> {
+    pub(crate) fn inside(setup: &Setup, runtime: Runtime) -> Result<Space> {
         let given = |name| env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} is not set"));
         let (directory, tree) = (given(SPACE)?, given(TREE)?);
         Ok(Space { directory, tree, sources: setup.sources.join("containers"), runtime, cgroup: "/amber-containers" })
     }
 
     /// A command in the environment of all scenarios.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         run::plain_environment(&mut command);
         command.env("DOCKER_CONFIG", self.directory.join("client")).env("DOCKER_BUILDKIT", "0");
@@ -121,7 +121,7 @@ impl Space {
     }
 
     /// Runs `docker WORDS…` and gives what it prints.
-    pub fn docker(&self, words: &[&str]) -> Result<String> {
+    pub(crate) fn docker(&self, words: &[&str]) -> Result<String> {
         let output = self.command("docker").args(words).output().context("cannot run docker")?;
         if !output.status.success() {
             bail!("docker {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim_end());

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     exit_code(try_main())
 }
 
+/// Finds the tests and runs those that the arguments choose.
 fn try_main() -> Result<ExitCode> {
     let mut args = Arguments::from_args();
     args.test_threads.get_or_insert(2);

@@ -3,7 +3,7 @@
 use std::arch::global_asm;
 
 /// Offset of the code in the image. It fixes the distance to the data page.
-pub const OFFSET: usize = 0x800;
+pub(crate) const OFFSET: usize = 0x800;
 
 global_asm!(
     ".pushsection .rodata.amber_vdso, \"a\", @progbits",
@@ -208,7 +208,7 @@ unsafe extern "C" {
 }
 
 /// The instructions as bytes.
-pub fn bytes() -> &'static [u8] {
+pub(crate) fn bytes() -> &'static [u8] {
     let start = &raw const amber_vdso_code;
     let len = (&raw const amber_vdso_end).addr() - start.addr();
     // SAFETY: both labels belong to the one read-only section above, `len` bytes apart, and nothing ever writes there.
@@ -216,7 +216,7 @@ pub fn bytes() -> &'static [u8] {
 }
 
 /// The functions: name, and offsets of begin and end in the code.
-pub fn functions() -> [(&'static str, usize, usize); 5] {
+pub(crate) fn functions() -> [(&'static str, usize, usize); 5] {
     let start = (&raw const amber_vdso_code).addr();
     let at = [
         (&raw const amber_vdso_clock_gettime).addr() - start,

@@ -23,7 +23,7 @@ macro_rules! list {
 mod numbers {
     macro_rules! numbers {
         ($($name:ident = $number:ident),* $(,)?) => {
-            $(#[allow(non_upper_case_globals)] pub const $name: i64 = libc::$number;)*
+            $(#[allow(non_upper_case_globals)] pub(super) const $name: i64 = libc::$number;)*
         };
     }
     numbers! {

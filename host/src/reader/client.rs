@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Called while waiting. An error ends the wait and becomes that of the request.
-pub type Check = fn() -> Result<()>;
+pub(super) type Check = fn() -> Result<()>;
 
 /// A connection to the reader.
 #[derive(Debug)]

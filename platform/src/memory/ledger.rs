@@ -9,7 +9,7 @@ use crate::PAGE_SIZE;
 /// Up to this many bytes of freed frames stay *warm*: they keep the host's memory …
 const WARM_BYTES: u64 = 2 << 20;
 /// … if they are freed in runs of at most this size.
-pub const WARM_RUN: u64 = 256 << 10;
+pub(super) const WARM_RUN: u64 = 256 << 10;
 
 /// Free runs of frames, by offset and by size.
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl FreeRuns {
 
 /// Which frames are in use, with their reference counts.
 #[derive(Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     /// Start of each run in use → its end, and the reference count of each of its frames. Runs do not overlap.
     used: BTreeMap<u64, (u64, u32)>,
     free: FreeRuns,
@@ -100,7 +100,7 @@ impl Ledger {
     }
 
     /// Takes free frames below `limit`.
-    pub fn find(&mut self, len: u64, align: u64, limit: u64) -> Option<u64> {
+    pub(super) fn find(&mut self, len: u64, align: u64, limit: u64) -> Option<u64> {
         if let Some(at) = self.free.fit(len, align) {
             self.free.take_from(at..at + len);
             return Some(at);
@@ -115,7 +115,7 @@ impl Ledger {
     }
 
     /// The same, preferably at `hint`.
-    pub fn find_near(&mut self, len: u64, hint: u64, limit: u64) -> Option<u64> {
+    pub(super) fn find_near(&mut self, len: u64, hint: u64, limit: u64) -> Option<u64> {
         self.find_at(hint, len, limit).or_else(|| self.find(len, PAGE_SIZE, limit))
     }
 
@@ -129,7 +129,7 @@ impl Ledger {
     }
 
     /// Takes warm frames, preferably at `hint`.
-    pub fn find_warm(&mut self, len: u64, hint: u64) -> Option<u64> {
+    pub(super) fn find_warm(&mut self, len: u64, hint: u64) -> Option<u64> {
         let end = hint.checked_add(len);
         let at = match end {
             Some(end) if self.warm.take_from(hint..end) => hint,
@@ -144,12 +144,12 @@ impl Ledger {
     }
 
     /// Gives frames that were taken their first reference.
-    pub fn hold(&mut self, range: FrameRange) {
+    pub(super) fn hold(&mut self, range: FrameRange) {
         self.used.insert(range.start, (range.end(), 1));
     }
 
     /// Adds a reference to frames.
-    pub fn add_reference(&mut self, range: FrameRange) {
+    pub(super) fn add_reference(&mut self, range: FrameRange) {
         self.split(range.start);
         self.split(range.end());
         for (_, (_, refs)) in self.used.range_mut(range.start..range.end()) {
@@ -158,7 +158,7 @@ impl Ledger {
     }
 
     /// Removes a reference from frames. Returns the runs that have none left, which are then neither free nor in use.
-    pub fn remove_reference(&mut self, range: FrameRange) -> Vec<FrameRange> {
+    pub(super) fn remove_reference(&mut self, range: FrameRange) -> Vec<FrameRange> {
         self.split(range.start);
         self.split(range.end());
         let mut freed: Vec<FrameRange> = Vec::new();
@@ -181,13 +181,13 @@ impl Ledger {
     }
 
     /// The highest reference count of any frame in a range.
-    pub fn max_references(&self, range: FrameRange) -> u32 {
+    pub(super) fn max_references(&self, range: FrameRange) -> u32 {
         let first = self.used.range(..=range.start).next_back().map_or(range.start, |(&start, _)| start);
         self.used.range(first..range.end()).map(|(_, &(_, refs))| refs).max().unwrap_or(0)
     }
 
     /// Keeps frames without references warm, if there is room. Returns whether it does.
-    pub fn keep_warm(&mut self, run: FrameRange) -> bool {
+    pub(super) fn keep_warm(&mut self, run: FrameRange) -> bool {
         let room = run.len <= WARM_RUN && self.warm_bytes + run.len <= WARM_BYTES;
         if room {
             self.warm.merge(run.start..run.end());
@@ -197,14 +197,14 @@ impl Ledger {
     }
 
     /// Takes all warm frames, which are then neither free nor in use.
-    pub fn take_warm(&mut self) -> Vec<FrameRange> {
+    pub(super) fn take_warm(&mut self) -> Vec<FrameRange> {
         self.warm_bytes = 0;
         let warm = std::mem::take(&mut self.warm);
         warm.by_place.iter().map(|(&start, &end)| FrameRange { start, len: end - start }).collect()
     }
 
     /// Makes frames free that have no memory.
-    pub fn give_back(&mut self, run: FrameRange) {
+    pub(super) fn give_back(&mut self, run: FrameRange) {
         let whole = self.free.merge(run.start..run.end());
         if whole.end == self.top {
             self.free.remove(whole.start);

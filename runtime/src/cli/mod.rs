@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::platforms::PlatformChoice;
 
-pub use oci::*;
+pub(crate) use oci::*;
 
 /// The version in the form that Docker and Podman parse.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.0.2");
@@ -28,7 +28,7 @@ Exit status: that of the program, 128+n if signal n killed it; 127 if it was not
 /// The programs see Linux; their system calls are served by Amber and never reach the host's kernel.
 #[derive(Debug, Parser)]
 #[command(name = "amber", version = VERSION, disable_version_flag = true, after_help = EXIT_STATUS, arg_required_else_help = true, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Print version
     #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
     pub version: Option<bool>,
@@ -43,7 +43,7 @@ pub struct Cli {
 /// Flags that every command takes, before or after its name.
 #[derive(Args, Clone, Debug, Serialize, Deserialize)]
 #[command(next_help_heading = "Global options")]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     /// How guest code is run
     #[arg(long, global = true, value_enum, value_name = "NAME", default_value_t = PlatformChoice::Auto)]
     pub platform: PlatformChoice,
@@ -99,7 +99,7 @@ pub struct GlobalArgs {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a command in a new sandbox
     ///
     /// The command sees the host's files read-only; its writes go to a layer in memory, which is discarded at the end.
@@ -157,7 +157,7 @@ pub enum Command {
 
 impl Command {
     /// The exit status of this command when it fails: runc's for commands that runc has.
-    pub fn failed(&self) -> u8 {
+    pub(crate) fn failed(&self) -> u8 {
         match self {
             Command::Do(_) | Command::Run(_) | Command::HostCalls(_) | Command::Syscalls(_) => crate::FAILED,
             Command::Exec(_) => 255,
@@ -170,7 +170,7 @@ impl Command {
 ///
 /// # Errors
 /// The text to print instead: an error message, help, or the version.
-pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let line: Vec<OsString> = line.into_iter().collect();
     match parse_frequent(&line) {
         Some(cli) => Ok(cli),
@@ -213,7 +213,7 @@ const OWN: [&str; 5] = ["do", "host-calls", "syscalls", "install", "uninstall"];
 
 /// What can be recovered from an invalid command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct PartialCli {
+pub(crate) struct PartialCli {
     /// The command, if runc has it.
     pub oci: Option<String>,
     /// The log file for errors.
@@ -223,7 +223,7 @@ pub struct PartialCli {
 }
 
 /// Recovers the parts of an invalid command line that determine how to report the error.
-pub fn salvage(line: impl IntoIterator<Item = OsString>) -> PartialCli {
+pub(crate) fn salvage(line: impl IntoIterator<Item = OsString>) -> PartialCli {
     let line: Vec<OsString> = line.into_iter().collect();
     let known = Cli::command();
     let Ok(matches) = known.clone().ignore_errors(true).try_get_matches_from(&line) else {
@@ -242,7 +242,7 @@ pub fn salvage(line: impl IntoIterator<Item = OsString>) -> PartialCli {
 
 /// Arguments of `amber do`.
 #[derive(Args, Clone, Debug, Default)]
-pub struct DoArgs {
+pub(crate) struct DoArgs {
     /// Use this directory as the root instead of the host's `/`
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
@@ -274,7 +274,7 @@ pub struct DoArgs {
 
 /// Arguments of `amber syscalls`.
 #[derive(Args, Clone, Debug)]
-pub struct SyscallsArgs {
+pub(crate) struct SyscallsArgs {
     /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
     pub format: TableFormat,
@@ -282,7 +282,7 @@ pub struct SyscallsArgs {
 
 /// Arguments of `amber host-calls`.
 #[derive(Args, Clone, Debug)]
-pub struct HostCallsArgs {
+pub(crate) struct HostCallsArgs {
     /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = TableFormat::Text)]
     pub format: TableFormat,
@@ -290,7 +290,7 @@ pub struct HostCallsArgs {
 
 /// The network of a guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
+pub(crate) enum Network {
     /// A loopback interface inside the sandbox.
     None,
     /// The host's network: the guest's sockets are sockets of the host.
@@ -310,7 +310,7 @@ fn network(text: &str) -> Result<Network, String> {
 
 /// Log levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// Nothing
     Off,
     /// Why Amber failed
@@ -327,7 +327,7 @@ pub enum LogLevel {
 
 /// Log formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// `time="…" level=error msg="…"`
     Text,
     /// One object per line
@@ -336,7 +336,7 @@ pub enum LogFormat {
 
 /// When permission errors of control groups are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum Rootless {
+pub(crate) enum Rootless {
     /// Always
     True,
     /// Never
@@ -347,7 +347,7 @@ pub enum Rootless {
 
 /// Output formats of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TableFormat {
+pub(crate) enum TableFormat {
     /// Aligned columns
     Text,
     /// An array of objects

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 /// Arguments of commands about one container.
 #[derive(Args, Clone, Debug)]
-pub struct ContainerArgs {
+pub(crate) struct ContainerArgs {
     /// The container
     #[arg(value_name = "ID")]
     pub id: String,
@@ -15,7 +15,7 @@ pub struct ContainerArgs {
 
 /// Arguments of `amber create`.
 #[derive(Args, Clone, Debug)]
-pub struct CreateArgs {
+pub(crate) struct CreateArgs {
     /// Directory with `config.json`
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
@@ -47,7 +47,7 @@ pub struct CreateArgs {
 
 /// Arguments of `amber run`.
 #[derive(Args, Clone, Debug)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// The arguments of `create`.
     #[command(flatten)]
     pub create: CreateArgs,
@@ -64,7 +64,7 @@ pub struct RunArgs {
 
 /// Arguments of `amber kill`.
 #[derive(Args, Clone, Debug)]
-pub struct KillArgs {
+pub(crate) struct KillArgs {
     /// Send the signal to all processes of the container
     #[arg(short, long)]
     pub all: bool,
@@ -78,7 +78,7 @@ pub struct KillArgs {
 
 /// Arguments of `amber delete`.
 #[derive(Args, Clone, Debug)]
-pub struct DeleteArgs {
+pub(crate) struct DeleteArgs {
     /// Kill the container first if it is running; a missing container is not an error
     #[arg(short, long)]
     pub force: bool,
@@ -89,7 +89,7 @@ pub struct DeleteArgs {
 
 /// Arguments of `amber exec`.
 #[derive(Args, Clone, Debug)]
-pub struct ExecArgs {
+pub(crate) struct ExecArgs {
     /// Send the master of the process's terminal to this unix socket
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -151,7 +151,7 @@ pub struct ExecArgs {
 
 /// Output formats of lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ListFormat {
+pub(crate) enum ListFormat {
     /// Aligned columns
     Table,
     /// JSON
@@ -160,7 +160,7 @@ pub enum ListFormat {
 
 /// Arguments of `amber ps`.
 #[derive(Args, Clone, Debug)]
-pub struct PsArgs {
+pub(crate) struct PsArgs {
     /// `table` prints the guest's processes, `json` their process IDs on the host
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
     pub format: ListFormat,
@@ -174,7 +174,7 @@ pub struct PsArgs {
 
 /// Arguments of `amber list`.
 #[derive(Args, Clone, Debug)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Output format
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
     pub format: ListFormat,
@@ -185,7 +185,7 @@ pub struct ListArgs {
 
 /// Arguments of `amber events`.
 #[derive(Args, Clone, Debug)]
-pub struct EventsArgs {
+pub(crate) struct EventsArgs {
     /// Interval between reports, such as 5s
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub interval: humantime::Duration,
@@ -199,7 +199,7 @@ pub struct EventsArgs {
 
 /// Arguments of `amber update`.
 #[derive(Args, Clone, Debug)]
-pub struct UpdateArgs {
+pub(crate) struct UpdateArgs {
     /// Read all limits from this file, which has the form of `linux.resources` in config.json; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     pub resources: Option<PathBuf>,
@@ -264,7 +264,7 @@ pub struct UpdateArgs {
 
 /// Arguments of `amber spec`.
 #[derive(Args, Clone, Debug)]
-pub struct SpecArgs {
+pub(crate) struct SpecArgs {
     /// Directory for the file
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
@@ -275,7 +275,7 @@ pub struct SpecArgs {
 
 /// Arguments of commands that are not supported yet.
 #[derive(Args, Clone, Debug)]
-pub struct UnsupportedArgs {
+pub(crate) struct UnsupportedArgs {
     /// Ignored
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
@@ -283,7 +283,7 @@ pub struct UnsupportedArgs {
 
 /// Container engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Engine {
+pub(crate) enum Engine {
     /// Docker, in /etc/docker/daemon.json
     Docker,
     /// Podman, in a file in /etc/containers/containers.conf.d
@@ -294,7 +294,7 @@ pub enum Engine {
 
 /// Arguments of `amber install` and `amber uninstall`.
 #[derive(Args, Clone, Debug)]
-pub struct InstallArgs {
+pub(crate) struct InstallArgs {
     /// The engines to configure [default: those that are installed]
     #[arg(value_enum, value_name = "ENGINE")]
     pub engines: Vec<Engine>,

@@ -10,6 +10,6 @@ use crate::oci::create::create;
 ///
 /// # Errors
 /// The container cannot be created; nothing of it remains.
-pub fn command(runtime: &Runtime, args: &CreateArgs) -> Result<()> {
+pub(super) fn command(runtime: &Runtime, args: &CreateArgs) -> Result<()> {
     create(runtime, args, false).map(drop)
 }

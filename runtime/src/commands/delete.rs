@@ -12,7 +12,7 @@ use crate::oci::store::{Container, Locked};
 ///
 /// # Errors
 /// The container is running, or a part of it cannot be removed.
-pub fn command(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
+pub(super) fn command(runtime: &Runtime, id: &str, force: bool) -> Result<()> {
     let container = match runtime.store.open(id) {
         Err(error) if force && error.to_string() == "container does not exist" => return Ok(()),
         container => container?,

@@ -19,7 +19,7 @@ use crate::cli::DoArgs;
 use crate::mounts;
 
 /// Converts the flags of `do` to a sandbox's configuration.
-pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<SandboxConfig> {
+pub(crate) fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<SandboxConfig> {
     check_hostname(&args.hostname)?;
     let root = match &args.rootfs {
         Some(path) => root_directory(path).with_context(|| format!("--rootfs {}", path.display()))?,
@@ -79,7 +79,7 @@ pub fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> Result<
 }
 
 /// The capabilities of a user with none dropped: all for root, none for others.
-pub fn capabilities_of(uid: u32) -> CapabilitySpec {
+pub(crate) fn capabilities_of(uid: u32) -> CapabilitySpec {
     let held = if uid == 0 { CapabilitySet::ALL } else { CapabilitySet::EMPTY };
     CapabilitySpec { bounding: CapabilitySet::ALL, effective: held, permitted: held, ..CapabilitySpec::default() }
 }

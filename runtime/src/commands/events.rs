@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The container is not running.
-pub fn command(runtime: &Runtime, args: &EventsArgs) -> Result<u8> {
+pub(super) fn command(runtime: &Runtime, args: &EventsArgs) -> Result<u8> {
     ensure!(!args.interval.is_zero(), "duration interval must be greater than 0");
     let (container, state) = runtime.store.load(&args.id)?;
     if !matches!(state.current(), Status::Running | Status::Created | Status::Paused) {

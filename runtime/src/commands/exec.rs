@@ -31,7 +31,7 @@ use crate::oci::{ROLE, Runtime};
 ///
 /// # Errors
 /// The container is not running, or the program cannot be started.
-pub fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
+pub(super) fn command(runtime: &Runtime, args: &ExecArgs) -> Result<u8> {
     let preserved = PreservedFds::take(args.preserve_fds, false)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     let (container, state) = runtime.store.load(&args.id)?;

@@ -14,7 +14,7 @@ use crate::platforms::PlatformKind;
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn command() -> Result<u8> {
+pub(super) fn command() -> Result<u8> {
     let capabilities: Vec<&str> = (0..64).filter_map(|number| Capability::from_raw(number).name()).collect();
     let actions = [
         "SCMP_ACT_ALLOW",

@@ -14,7 +14,7 @@ use crate::platforms::{PlatformChoice, PlatformKind};
 struct Listed(&'static str, &'static HostCall);
 
 /// The calls as text; with a platform, only those of that platform.
-pub fn print(format: TableFormat, platform: PlatformChoice) -> String {
+pub(super) fn print(format: TableFormat, platform: PlatformChoice) -> String {
     let platforms = match platform {
         PlatformChoice::Auto => PlatformKind::value_variants().to_vec(),
         PlatformChoice::Only(kind) => vec![kind],

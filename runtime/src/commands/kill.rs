@@ -17,7 +17,7 @@ const KILL: i32 = 9;
 ///
 /// # Errors
 /// There is no such signal, or the container has ended.
-pub fn command(runtime: &Runtime, args: &KillArgs) -> Result<()> {
+pub(super) fn command(runtime: &Runtime, args: &KillArgs) -> Result<()> {
     let (container, state) = runtime.store.load(&args.id)?;
     let number = number(&args.signal).ok_or_else(|| anyhow!("unknown signal {:?}", args.signal))?;
     if !state.is_alive() {

@@ -15,7 +15,7 @@ use crate::printable::in_columns;
 ///
 /// # Errors
 /// The state directory cannot be read.
-pub fn command(runtime: &Runtime, args: &ListArgs) -> Result<u8> {
+pub(super) fn command(runtime: &Runtime, args: &ListArgs) -> Result<u8> {
     let mut states = Vec::new();
     for name in runtime.store.names()? {
         match runtime.store.load(&name) {

@@ -2,7 +2,7 @@
 
 mod create;
 mod delete;
-pub mod r#do;
+pub(crate) mod r#do;
 mod events;
 mod exec;
 mod features;
@@ -33,7 +33,7 @@ use crate::{launch, print};
 ///
 /// # Errors
 /// Why the command failed. Messages that container engines parse are worded as runc's.
-pub fn command(command: Command, global: &GlobalArgs) -> Result<u8> {
+pub(crate) fn command(command: Command, global: &GlobalArgs) -> Result<u8> {
     let release = global.kernel.as_deref();
     let profile = match release {
         Some(text) => KernelProfile::new(text)

@@ -9,7 +9,7 @@ use crate::oci::{Runtime, pause};
 ///
 /// # Errors
 /// The container is not running.
-pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
+pub(super) fn command(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     match locked.state()?.current() {
         Status::Running | Status::Created => pause::set(&locked, true),

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// There is no such container, or its sandbox does not answer.
-pub fn command(runtime: &Runtime, args: &PsArgs) -> Result<u8> {
+pub(super) fn command(runtime: &Runtime, args: &PsArgs) -> Result<u8> {
     let (container, state) = runtime.store.load(&args.id)?;
     let status = state.current();
     let runs = matches!(status, Status::Running | Status::Created | Status::Paused);

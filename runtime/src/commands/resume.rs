@@ -9,7 +9,7 @@ use crate::oci::{Runtime, pause};
 ///
 /// # Errors
 /// The container is not paused.
-pub fn command(runtime: &Runtime, id: &str) -> Result<()> {
+pub(super) fn command(runtime: &Runtime, id: &str) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     match locked.state()?.current() {
         Status::Paused => pause::set(&locked, false),

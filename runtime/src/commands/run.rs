@@ -16,7 +16,7 @@ use crate::supervisor::supervise;
 ///
 /// # Errors
 /// Those of `create`, `start` and `delete`.
-pub fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
+pub(super) fn command(runtime: &Runtime, args: &RunArgs) -> Result<u8> {
     let id = &args.create.id;
     let Created { pid, stops } = create(runtime, &args.create, !args.detach)?;
     // Watched before the start, so that no signal is missed.

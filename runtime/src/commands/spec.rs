@@ -14,7 +14,7 @@ use crate::oci::state::OCI_VERSION;
 ///
 /// # Errors
 /// The file exists, or cannot be written.
-pub fn command(args: &SpecArgs) -> Result<()> {
+pub(super) fn command(args: &SpecArgs) -> Result<()> {
     let path = args.bundle.join("config.json");
     let mut file = match File::options().write(true).create_new(true).open(&path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {

@@ -16,7 +16,7 @@ use crate::oci::state::Status;
 ///
 /// # Errors
 /// The container is in another state, a hook failed, or a signal interrupted the wait.
-pub fn command(runtime: &Runtime, id: &str, signals: Option<&SignalWatch>) -> Result<()> {
+pub(super) fn command(runtime: &Runtime, id: &str, signals: Option<&SignalWatch>) -> Result<()> {
     let locked = runtime.store.open(id)?.lock()?;
     let mut state = locked.state()?;
     match state.current() {

@@ -8,7 +8,7 @@ use crate::oci::Runtime;
 ///
 /// # Errors
 /// There is no such container.
-pub fn command(runtime: &Runtime, id: &str) -> Result<u8> {
+pub(super) fn command(runtime: &Runtime, id: &str) -> Result<u8> {
     let (_, state) = runtime.store.load(id)?;
     let shown = serde_json::to_string_pretty(&state.shown(state.current(), "")).context("the state")?;
     crate::print(&shown)

@@ -3,20 +3,20 @@
 use std::fmt::Write;
 
 use amber_abi::release::Release;
-use amber_sentry::syscalls::{CallState, Entry, entries};
+use amber_sentry::{CallState, Entry, entries};
 use serde_json::{Value, json};
 
 use crate::cli::TableFormat;
 
 /// The calls as text; with a release, only those that exist in it.
-pub fn print(format: TableFormat, release: Option<Release>) -> String {
+pub(super) fn print(format: TableFormat, release: Option<Release>) -> String {
     let chosen: Vec<&Entry> =
         entries().filter(|entry| release.is_none_or(|release| entry.exists_in(release))).collect();
     in_form(format, &chosen, text, json, markdown)
 }
 
 /// A list in one of its formats.
-pub fn in_form<T>(
+pub(super) fn in_form<T>(
     format: TableFormat,
     list: &[&T],
     text: fn(&[&T]) -> String,

@@ -19,7 +19,7 @@ use crate::resources;
 ///
 /// # Errors
 /// The container is not running, or a limit is refused.
-pub fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
+pub(super) fn command(runtime: &Runtime, args: &UpdateArgs) -> Result<()> {
     let locked = runtime.store.open(&args.id)?.lock()?;
     let mut state = locked.state()?;
     if !matches!(state.current(), Status::Running | Status::Created | Status::Paused) {

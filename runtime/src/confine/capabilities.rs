@@ -28,12 +28,12 @@ const OUTSIDE: CapabilitySet = CapabilitySet::KILL;
 ///
 /// # Errors
 /// Errors of the host.
-pub fn bound_to_serving() -> rustix::io::Result<()> {
+pub(crate) fn bound_to_serving() -> rustix::io::Result<()> {
     bound(READING | WRITING | PLACING | NETWORK | OUTSIDE)
 }
 
 /// The capabilities that a sandbox needs. An ordinary user has none of them, also not in a user namespace of one user.
-pub fn needed(needs: &Needs) -> CapabilitySet {
+pub(super) fn needed(needs: &Needs) -> CapabilitySet {
     if !geteuid().is_root() {
         return CapabilitySet::empty();
     }
@@ -49,12 +49,12 @@ pub fn needed(needs: &Needs) -> CapabilitySet {
 ///
 /// # Errors
 /// Errors of the host.
-pub fn keep_signals_only() -> rustix::io::Result<()> {
+pub(crate) fn keep_signals_only() -> rustix::io::Result<()> {
     keep(OUTSIDE)
 }
 
 /// Whether this thread has one of these capabilities.
-pub fn has(set: CapabilitySet) -> bool {
+pub(super) fn has(set: CapabilitySet) -> bool {
     capabilities(None).is_ok_and(|held| held.effective.contains(set))
 }
 
@@ -62,7 +62,7 @@ pub fn has(set: CapabilitySet) -> bool {
 ///
 /// # Errors
 /// Errors of the host.
-pub fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
+pub(super) fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
     if has(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(kept).iter() {
             if capability_is_in_bounding_set(capability).unwrap_or(false) {
@@ -77,7 +77,7 @@ pub fn bound(kept: CapabilitySet) -> rustix::io::Result<()> {
 ///
 /// # Errors
 /// Errors of the host.
-pub fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
+pub(super) fn keep(kept: CapabilitySet) -> rustix::io::Result<()> {
     // Nothing is executed from here on in any case.
     bound(kept)?;
     clear_ambient_capability_set()?;

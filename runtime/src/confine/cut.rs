@@ -25,19 +25,19 @@ const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags:
 const ROUNDS: usize = 64;
 
 /// The mounts of a namespace.
-pub struct Mounts(Vec<HostMount>);
+pub(super) struct Mounts(Vec<HostMount>);
 
 impl Mounts {
     /// The mounts of this process's namespace.
     ///
     /// # Errors
     /// The host's mount table cannot be read.
-    pub fn read() -> Result<Mounts> {
+    pub(super) fn read() -> Result<Mounts> {
         mountinfo::own().map(Mounts)
     }
 
     /// The foreign mounts beneath a path, as paths relative to it; without those beneath another foreign mount.
-    pub fn foreign_places(&self, path: &Path) -> BTreeSet<PathBuf> {
+    pub(super) fn foreign_places(&self, path: &Path) -> BTreeSet<PathBuf> {
         let beneath = |mount: &&HostMount| {
             mount.point != path && mount.point.starts_with(path) && is_foreign(mount, Path::new("/"))
         };
@@ -79,7 +79,13 @@ fn is_foreign(mount: &HostMount, root: &Path) -> bool {
 ///
 /// # Errors
 /// Errors of the host.
-pub fn cut(mount: &OwnedFd, number: usize, path: &Path, places: &BTreeSet<PathBuf>, heap: &OwnedFd) -> Result<OwnedFd> {
+pub(super) fn cut(
+    mount: &OwnedFd,
+    number: usize,
+    path: &Path,
+    places: &BTreeSet<PathBuf>,
+    heap: &OwnedFd,
+) -> Result<OwnedFd> {
     let place = format!("tree{number}");
     mkdirat(heap, place.as_str(), Mode::S_IRWXU)?;
     move_mount(mount, "", heap, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use amber_host::calls::{self, Condition, HostCall, Rule, Value};
 use amber_host::refusal;
-use amber_sentry::syscalls::entries;
+use amber_sentry::entries;
 use anyhow::{Context, Result};
 use nix::sys::prctl::set_dumpable;
 use seccompiler::{
@@ -18,7 +18,7 @@ use seccompiler::{
 ///
 /// # Errors
 /// The host has no seccomp filters.
-pub fn install(needed: &[&HostCall], log: OwnedFd) -> Result<()> {
+pub(super) fn install(needed: &[&HostCall], log: OwnedFd) -> Result<()> {
     let absent = compile(
         calls::ABSENT.iter().map(entry).collect::<Result<_>>()?,
         SeccompAction::Allow,
@@ -39,7 +39,7 @@ pub fn install(needed: &[&HostCall], log: OwnedFd) -> Result<()> {
 ///
 /// # Errors
 /// The list cannot be made into a filter.
-pub fn for_reader() -> Result<impl FnOnce() -> io::Result<()>> {
+pub(super) fn for_reader() -> Result<impl FnOnce() -> io::Result<()>> {
     let rules = calls::READER.iter().map(entry).collect::<Result<_>>()?;
     let program = compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)?;
     Ok(move || apply_filter(&program).map_err(io::Error::other))

@@ -22,7 +22,7 @@ const FIRST: u32 = 0x7000_0000;
 ///
 /// # Errors
 /// Why the real user stays unchanged.
-pub fn take(process: i32, trees: &[Tree]) -> Result<()> {
+pub(super) fn take(process: i32, trees: &[Tree]) -> Result<()> {
     if !geteuid().is_root() || !capabilities::has(CapabilitySet::SETUID | CapabilitySet::SETGID) {
         bail!("only root can have others");
     }
@@ -44,7 +44,7 @@ pub fn take(process: i32, trees: &[Tree]) -> Result<()> {
 }
 
 /// Whether the real user differs from the effective one.
-pub fn is_taken() -> bool {
+pub(super) fn is_taken() -> bool {
     getuid() != geteuid()
 }
 

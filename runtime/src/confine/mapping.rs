@@ -15,7 +15,7 @@ use crate::oci::ROLE;
 
 /// A range of IDs in the namespace and the range outside that it maps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub(super) struct Range {
     /// First ID inside.
     pub inside: u32,
     /// First ID outside.
@@ -25,13 +25,13 @@ pub struct Range {
 }
 
 /// The role of the helper, see [`ROLE`](crate::oci::ROLE).
-pub const USERS: &str = "users";
+pub(crate) const USERS: &str = "users";
 
 /// Enters a new user namespace and becomes its root.
 ///
 /// # Errors
 /// The host forbids user namespaces or these mappings.
-pub fn enter(uids: &[Range], gids: &[Range]) -> Result<()> {
+pub(super) fn enter(uids: &[Range], gids: &[Range]) -> Result<()> {
     ensure!(!uids.is_empty() && !gids.is_empty(), "a user namespace needs `uidMappings` and `gidMappings`");
     let mut helper = Command::new("/proc/self/exe")
         .env(ROLE, USERS)
@@ -68,7 +68,7 @@ fn text(ranges: &[Range], between: &str) -> String {
 ///
 /// # Errors
 /// The host refuses the mappings.
-pub fn map_users() -> Result<()> {
+pub(crate) fn map_users() -> Result<()> {
     let mut orders = String::new();
     io::stdin().read_to_string(&mut orders)?;
     let lines: Vec<&str> = orders.lines().collect();

@@ -34,10 +34,10 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{SFlag, fstat};
 
-pub use capabilities::{bound_to_serving, keep_signals_only};
-pub use mapping::{USERS, map_users};
-pub use namespaces::Namespaces;
-pub use root::tree;
+pub(crate) use capabilities::{bound_to_serving, keep_signals_only};
+pub(crate) use mapping::{USERS, map_users};
+pub(crate) use namespaces::Namespaces;
+pub(crate) use root::tree;
 
 use root::RootPivot;
 
@@ -131,7 +131,7 @@ fn has_regular_stream() -> bool {
 
 /// A process in its namespaces.
 #[must_use]
-pub struct Confinement {
+pub(crate) struct Confinement {
     /// Whether the namespaces are the sandbox's own; false if the host allows none.
     inside: bool,
     /// The network namespace is a new one, for the sandbox.
@@ -146,7 +146,7 @@ impl Confinement {
     ///
     /// # Errors
     /// The host forbids a namespace that is required. Others are logged.
-    pub fn enter(namespaces: Namespaces) -> Result<Confinement> {
+    pub(crate) fn enter(namespaces: Namespaces) -> Result<Confinement> {
         let before = network_namespace();
         let inside = match namespaces.enter() {
             Err(error) if !namespaces.demanded => {
@@ -172,7 +172,7 @@ impl Confinement {
     ///
     /// # Errors
     /// The host has no processes left.
-    pub fn split(&mut self, kinship: Kinship) -> Result<Option<Half>> {
+    pub(crate) fn split(&mut self, kinship: Kinship) -> Result<Option<Half>> {
         if !self.inside {
             return Ok(None);
         }
@@ -191,7 +191,7 @@ impl Confinement {
     }
 
     /// Marks the sandbox as having a control socket.
-    pub fn with_control_socket(self) -> Confinement {
+    pub(crate) fn with_control_socket(self) -> Confinement {
         Confinement { control: true, ..self }
     }
 
@@ -200,7 +200,7 @@ impl Confinement {
     ///
     /// # Errors
     /// Names the tree that cannot be opened.
-    pub fn prepare(self, config: &mut SandboxConfig) -> Result<Closing> {
+    pub(crate) fn prepare(self, config: &mut SandboxConfig) -> Result<Closing> {
         if self.own_network && config.network == NetworkKind::Host {
             config.network = NetworkKind::Namespace;
         }
@@ -248,7 +248,7 @@ fn network_namespace() -> Option<(u64, u64)> {
 
 /// A process with few capabilities that can still open host files.
 #[must_use]
-pub struct Closing {
+pub(crate) struct Closing {
     needs: Needs,
     pivot: Option<RootPivot>,
     /// The FUSE connection for processes that enter the mount namespace from outside, if there is one.
@@ -261,7 +261,7 @@ impl Closing {
     ///
     /// # Errors
     /// The host refuses; the guest must not run.
-    pub fn lock_down(self, platform: &'static [HostCall], log: OwnedFd) -> Result<()> {
+    pub(crate) fn lock_down(self, platform: &'static [HostCall], log: OwnedFd) -> Result<()> {
         if let Some(pivot) = self.pivot {
             pivot.close().context("making an empty root")?;
         }

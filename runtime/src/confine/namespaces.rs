@@ -21,7 +21,7 @@ use super::{capabilities, mapping};
 
 /// Kinds of namespaces, see namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Users and groups.
     User,
     /// System V IPC and message queues.
@@ -48,7 +48,7 @@ impl Kind {
 
 /// A namespace for a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Namespace {
+pub(super) enum Namespace {
     /// A new one.
     New(Kind),
     /// The namespace at a path such as `/proc/1234/ns/net`.
@@ -57,7 +57,7 @@ pub enum Namespace {
 
 /// The namespaces of a sandbox, in addition to a mount namespace.
 #[derive(Default)]
-pub struct Namespaces {
+pub(crate) struct Namespaces {
     pub(super) list: Vec<Namespace>,
     /// Whether the sandbox must not start without them.
     pub(super) demanded: bool,
@@ -70,7 +70,7 @@ pub struct Namespaces {
 impl Namespaces {
     /// New namespaces of every kind. The network's only for a sandbox that does not use the caller's network, the
     /// users' only for an unprivileged caller.
-    pub fn own(network: NetworkKind) -> Namespaces {
+    pub(crate) fn own(network: NetworkKind) -> Namespaces {
         let mut kinds = vec![Kind::Ipc, Kind::Uts, Kind::Cgroup];
         if network == NetworkKind::Loopback {
             kinds.push(Kind::Network);
@@ -79,7 +79,7 @@ impl Namespaces {
     }
 
     /// Requires an existing network namespace, such as `/run/netns/NAME`.
-    pub fn join_network(&mut self, path: &Path) {
+    pub(crate) fn join_network(&mut self, path: &Path) {
         self.list.push(Namespace::Of(Kind::Network, path.to_owned()));
         self.demanded = true;
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 ///
 /// # Errors
 /// Names the parameter that cannot be set; none can unless the namespace is the sandbox's own.
-pub fn set(parameters: &mut Vec<(String, String)>, own: bool) -> Result<()> {
+pub(super) fn set(parameters: &mut Vec<(String, String)>, own: bool) -> Result<()> {
     let (network, others) = parameters.drain(..).partition(|(name, _)| is_of_network(&path_of(name)));
     *parameters = others;
     let network: Vec<(String, String)> = network;

@@ -26,7 +26,7 @@ use super::{Tree, capabilities, filter};
 const FIRST: u32 = 0x7800_0000;
 
 /// A tree that begins on a kernel file system.
-pub struct KernelTree {
+pub(super) struct KernelTree {
     tree: Tree,
     found: Found,
     /// Whether the guest sees any of its files.
@@ -34,7 +34,7 @@ pub struct KernelTree {
 }
 
 /// Removes the trees that begin on kernel file systems from the list and returns them.
-pub fn take(trees: &mut Vec<Tree>) -> Vec<KernelTree> {
+pub(super) fn take(trees: &mut Vec<Tree>) -> Vec<KernelTree> {
     let (mut taken, mut others) = (Vec::new(), Vec::new());
     for tree in trees.drain(..) {
         match of_kernel(&tree) {
@@ -59,7 +59,7 @@ fn of_kernel(tree: &Tree) -> Option<(Found, bool)> {
 ///
 /// # Errors
 /// Names the tree that cannot be opened; the host has no processes left, or refuses to confine the reader.
-pub fn start(list: Vec<KernelTree>, root: Option<&OwnedFd>, process: i32, trees: &mut HostTrees) -> Result<()> {
+pub(super) fn start(list: Vec<KernelTree>, root: Option<&OwnedFd>, process: i32, trees: &mut HostTrees) -> Result<()> {
     let (mut read, mut places) = (Vec::new(), Vec::new());
     for KernelTree { tree, found, is_shown } in list {
         if is_shown {

@@ -34,7 +34,7 @@ const TABLES: &str = "/proc/self/net";
 const PARAMETERS: &str = "/proc/sys/net";
 
 /// The future root, mounted over `/`.
-pub struct NewRoot {
+pub(super) struct NewRoot {
     /// Its directory.
     pub directory: OwnedFd,
     /// Whether a mount with the parts cut out of trees lies between the two.
@@ -47,7 +47,7 @@ pub struct NewRoot {
 ///
 /// # Errors
 /// Names the tree that cannot be opened.
-pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot, HostTrees)> {
+pub(super) fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot, HostTrees)> {
     let mut trees = HostTrees::default();
     let (mut files, mut mixed) = (Vec::new(), Vec::new());
     let mounts = Mounts::read()?;
@@ -102,7 +102,7 @@ pub fn open(list: &[Tree], network: bool, own_network: bool) -> Result<(NewRoot,
 ///
 /// # Errors
 /// Errors of the host.
-pub fn finish(root: &OwnedFd) -> Result<()> {
+pub(super) fn finish(root: &OwnedFd) -> Result<()> {
     restrict_if_offered(root, READ_ONLY, false).context("making an empty root")
 }
 
@@ -124,7 +124,7 @@ pub(super) fn clone_open(file: &OwnedFd) -> rustix::io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `EPERM` without the right to mount.
-pub fn tree(directory: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn tree(directory: &OwnedFd) -> Result<OwnedFd> {
     let mount = clone_open(directory)?;
     restrict_if_offered(&mount, ALWAYS, true)?;
     Ok(mount)
@@ -156,7 +156,7 @@ fn empty() -> rustix::io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The host has no FUSE, or not for this user.
-pub fn served(root: &OwnedFd) -> Result<OwnedFd> {
+pub(super) fn served(root: &OwnedFd) -> Result<OwnedFd> {
     let connection = File::options().read(true).write(true).open("/dev/fuse").context("/dev/fuse")?;
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let number = connection.as_raw_fd().to_string();
@@ -188,7 +188,7 @@ fn place(root: &OwnedFd, number: usize, tree: &Tree, mount: OwnedFd) -> Result<S
 }
 
 /// A thread that keeps the right to change mounts for one last change, while other threads drop it.
-pub struct RootPivot {
+pub(super) struct RootPivot {
     root: Sender<NewRoot>,
     kept: NewRoot,
     thread: JoinHandle<io::Result<()>>,
@@ -199,7 +199,7 @@ impl RootPivot {
     ///
     /// # Errors
     /// The host has no threads left.
-    pub fn start(kept: NewRoot) -> io::Result<RootPivot> {
+    pub(super) fn start(kept: NewRoot) -> io::Result<RootPivot> {
         let (sender, root) = channel::<NewRoot>();
         let thread = thread::Builder::new().name("pivot".into()).spawn(move || {
             capabilities::keep(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)?;
@@ -216,7 +216,7 @@ impl RootPivot {
     ///
     /// # Errors
     /// Errors of the host.
-    pub fn close(self) -> io::Result<()> {
+    pub(super) fn close(self) -> io::Result<()> {
         let RootPivot { root, kept, thread } = self;
         let gone = || io::Error::other("the thread for it died");
         root.send(kept).map_err(|_| gone())?;

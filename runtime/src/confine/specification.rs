@@ -13,7 +13,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// A kind of namespace is named twice.
-    pub fn specified(linux: Option<&Linux>) -> Result<Namespaces> {
+    pub(crate) fn specified(linux: Option<&Linux>) -> Result<Namespaces> {
         let mut result = Namespaces::default();
         let Some(linux) = linux else { return Ok(Namespaces::own(NetworkKind::Host)) };
         let mut own = vec![Kind::Ipc, Kind::Uts, Kind::Cgroup];

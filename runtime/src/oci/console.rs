@@ -11,7 +11,7 @@ use std::thread;
 use amber_abi::termios::Winsize;
 use amber_host::channel::{Channel, send_file};
 use amber_host::terminal::{WindowSize, make_pair};
-use amber_sentry::tty::Console;
+use amber_sentry::Console;
 use anyhow::{Context, Result};
 use nix::sys::socket::{Shutdown, shutdown};
 
@@ -19,7 +19,7 @@ use super::control::{Request, send};
 use crate::console::ConsoleMaster;
 
 /// A terminal for a container: the master is sent to a socket, the slave is kept.
-pub struct Pair {
+pub(crate) struct Pair {
     master: OwnedFd,
     socket: UnixStream,
     /// The slave.
@@ -31,7 +31,7 @@ impl Pair {
     ///
     /// # Errors
     /// Nothing listens at the socket, or the host has no terminals left.
-    pub fn make(socket: &Path, size: WindowSize) -> Result<Pair> {
+    pub(crate) fn make(socket: &Path, size: WindowSize) -> Result<Pair> {
         let connected = UnixStream::connect(socket);
         let socket = connected.with_context(|| format!("console socket {}", socket.display()))?;
         let (master, slave) = make_pair(size).context("making a terminal")?;
@@ -42,13 +42,13 @@ impl Pair {
     ///
     /// # Errors
     /// The listener has closed the connection.
-    pub fn send(self) -> Result<()> {
+    pub(crate) fn send(self) -> Result<()> {
         send_file(&self.socket, b"/dev/ptmx", self.master.as_fd()).context("sending the console")
     }
 }
 
 /// The master of a guest terminal, connected by a stream; its size is sent over the channel.
-pub struct StreamConsole {
+pub(crate) struct StreamConsole {
     /// The stream of input and output.
     pub stream: UnixStream,
     /// The connection of the process.
@@ -80,7 +80,7 @@ impl ConsoleMaster for StreamConsole {
 ///
 /// # Errors
 /// The host has no threads left.
-pub fn join(console: &Arc<Console>, stream: UnixStream) -> io::Result<thread::JoinHandle<()>> {
+pub(crate) fn join(console: &Arc<Console>, stream: UnixStream) -> io::Result<thread::JoinHandle<()>> {
     // Converted to files, since sockets of the standard library use other host calls to read and write.
     let stream = File::from(OwnedFd::from(stream));
     let (keys, typed) = (stream.try_clone()?, console.clone());
@@ -125,7 +125,7 @@ fn pass_output(console: &Console, mut screen: File) {
 }
 
 /// Sets the size of a guest's terminal.
-pub fn resize(console: &Console, size: WindowSize) {
+pub(crate) fn resize(console: &Console, size: WindowSize) {
     let WindowSize { rows, columns, x_pixels, y_pixels } = size;
     console.resize(Winsize { ws_row: rows, ws_col: columns, ws_xpixel: x_pixels, ws_ypixel: y_pixels });
 }

@@ -18,7 +18,7 @@ use crate::cli::GlobalArgs;
 /// The first message from `create` to the sandbox's process. Files sent with it: standard input, output and error, the
 /// control socket, the slave of the terminal if there is one, and preserved descriptors.
 #[derive(Serialize, Deserialize)]
-pub struct Launch {
+pub(crate) struct Launch {
     /// The global flags.
     pub global: GlobalArgs,
     /// The container's name.
@@ -35,7 +35,7 @@ pub struct Launch {
 
 /// The standard streams of the first process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Streams {
+pub(crate) enum Streams {
     /// The command's streams; the command need not outlive the process.
     Detached,
     /// A terminal made for the process; another program has the master.
@@ -46,7 +46,7 @@ pub enum Streams {
 
 /// The steps of the sandbox's process before the container is created.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Step {
+pub(crate) enum Step {
     /// From the sandbox: the namespaces exist. Has the process ID outside of them, which differs from the original one
     /// if the sandbox has a PID namespace.
     Namespaces(i32),
@@ -205,7 +205,7 @@ impl std::error::Error for Failure {}
 ///
 /// # Errors
 /// The peer has closed the connection.
-pub fn send<T: Serialize>(channel: &Channel, message: &T, files: &[BorrowedFd<'_>]) -> Result<()> {
+pub(crate) fn send<T: Serialize>(channel: &Channel, message: &T, files: &[BorrowedFd<'_>]) -> Result<()> {
     let bytes = serde_json::to_vec(message).context("putting a message into words")?;
     channel.send(&bytes, files).context("talking to the sandbox")
 }
@@ -224,7 +224,7 @@ pub fn receive<T: DeserializeOwned>(channel: &Channel) -> Result<Option<(T, Vec<
 ///
 /// # Errors
 /// The failure that the sandbox reports, or the connection was closed.
-pub fn ask(channel: &Channel, request: &Request, files: &[BorrowedFd<'_>]) -> Result<Reply> {
+pub(crate) fn ask(channel: &Channel, request: &Request, files: &[BorrowedFd<'_>]) -> Result<Reply> {
     send(channel, request, files)?;
     match receive(channel)? {
         Some((Reply::Failed(failure), _)) => Err(failure.into()),
@@ -237,7 +237,7 @@ pub fn ask(channel: &Channel, request: &Request, files: &[BorrowedFd<'_>]) -> Re
 ///
 /// # Errors
 /// As for [`ask`].
-pub fn order(channel: &Channel, request: &Request) -> Result<()> {
+pub(crate) fn order(channel: &Channel, request: &Request) -> Result<()> {
     match ask(channel, request, &[])? {
         Reply::Done => Ok(()),
         other => bail!("the sandbox answered {other:?}"),

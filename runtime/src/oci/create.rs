@@ -34,10 +34,10 @@ use crate::cli::CreateArgs;
 use crate::launch::has_job_control;
 
 /// The path of this program, also in another root.
-pub const SELF: &str = "/proc/self/exe";
+pub(crate) const SELF: &str = "/proc/self/exe";
 
 /// A container that has not been started.
-pub struct Created {
+pub(crate) struct Created {
     /// The sandbox's process, a child of this one. If the sandbox is attached, it ends with this process.
     pub pid: i32,
     /// Carries the requests of an attached sandbox to stop both processes (job control).
@@ -45,7 +45,7 @@ pub struct Created {
 }
 
 /// Kills a child of this process and waits for its end.
-pub fn end_child(pid: i32) {
+pub(crate) fn end_child(pid: i32) {
     let pid = Pid::from_raw(pid);
     // It may have ended already.
     let _ = kill(pid, Signal::SIGKILL);
@@ -57,7 +57,7 @@ pub fn end_child(pid: i32) {
 ///
 /// # Errors
 /// The container cannot be created; nothing of it remains.
-pub fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Created> {
+pub(crate) fn create(runtime: &Runtime, args: &CreateArgs, attached: bool) -> Result<Created> {
     let preserved = PreservedFds::take(args.preserve_fds, true)?;
     keep_descriptors_from(3).context("closing descriptors")?;
     crate::bundle::check_id(&args.id).context("invalid container ID format")?;

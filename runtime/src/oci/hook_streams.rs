@@ -19,7 +19,7 @@ const KEPT: usize = 64 << 10;
 
 /// Conditions that end the wait for a hook.
 #[derive(Clone, Copy, Default)]
-pub struct Until<'a> {
+pub(crate) struct Until<'a> {
     /// The time limit.
     pub deadline: Option<Instant>,
     /// Any of these signals; it stays pending for the caller to read.
@@ -28,7 +28,7 @@ pub struct Until<'a> {
 
 /// How the wait for a hook ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The hook is over.
     Over,
     /// The deadline passed.
@@ -38,7 +38,7 @@ pub enum Outcome {
 }
 
 /// The runtime's ends of a hook's streams.
-pub struct Streams<'a> {
+pub(crate) struct Streams<'a> {
     /// The part of the state that is still to be written.
     rest: &'a [u8],
     input: Option<OwnedFd>,
@@ -56,7 +56,7 @@ impl<'a> Streams<'a> {
     ///
     /// # Errors
     /// Errors of the host.
-    pub fn new(state: &'a str, input: OwnedFd, output: [OwnedFd; 2]) -> io::Result<Streams<'a>> {
+    pub(crate) fn new(state: &'a str, input: OwnedFd, output: [OwnedFd; 2]) -> io::Result<Streams<'a>> {
         for pipe in output.iter().chain([&input]) {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
@@ -68,7 +68,7 @@ impl<'a> Streams<'a> {
     ///
     /// # Errors
     /// The host is out of memory.
-    pub fn serve(&mut self, process: Option<&ProcessHandle>, until: Until<'_>) -> io::Result<Outcome> {
+    pub(crate) fn serve(&mut self, process: Option<&ProcessHandle>, until: Until<'_>) -> io::Result<Outcome> {
         let mut process = process.map(AsFd::as_fd);
         loop {
             let left = until.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -112,7 +112,7 @@ impl<'a> Streams<'a> {
     }
 
     /// The output of the hook, truncated.
-    pub fn printed(&self) -> [String; 2] {
+    pub(crate) fn printed(&self) -> [String; 2] {
         self.output.each_ref().map(|output| String::from_utf8_lossy(&output.text).into_owned())
     }
 

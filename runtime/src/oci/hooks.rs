@@ -15,7 +15,7 @@ use super::state::{State, Status};
 
 /// The points at which hooks run on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Time {
+pub(crate) enum Time {
     /// While the container is created: `prestart`, then `createRuntime`.
     Create,
     /// Likewise, in the container's namespaces: `createContainer`.
@@ -41,7 +41,7 @@ fn of(hooks: &Hooks, time: Time) -> Vec<&Hook> {
 ///
 /// # Errors
 /// A hook failed, or a signal came; later hooks did not run. All `poststop` hooks run in any case.
-pub fn run(state: &State, status: Status, time: Time, signals: Option<&SignalWatch>) -> Result<()> {
+pub(crate) fn run(state: &State, status: Status, time: Time, signals: Option<&SignalWatch>) -> Result<()> {
     let Some(hooks) = &state.hooks else { return Ok(()) };
     let hooks = of(hooks, time);
     if hooks.is_empty() {
@@ -55,7 +55,7 @@ pub fn run(state: &State, status: Status, time: Time, signals: Option<&SignalWat
 ///
 /// # Errors
 /// The state cannot be written as JSON.
-pub fn text(state: &State, status: Status) -> Result<String> {
+pub(crate) fn text(state: &State, status: Status) -> Result<String> {
     let mut shown = serde_json::to_value(state.shown(status, "")).context("the state")?;
     if let Some(object) = shown.as_object_mut() {
         for key in ["rootfs", "created", "owner"] {
@@ -69,7 +69,7 @@ pub fn text(state: &State, status: Status) -> Result<String> {
 ///
 /// # Errors
 /// As for [`run`].
-pub fn run_inside(hooks: Option<&Hooks>, state: &str) -> Result<()> {
+pub(crate) fn run_inside(hooks: Option<&Hooks>, state: &str) -> Result<()> {
     let hooks = hooks.map(|hooks| of(hooks, Time::CreateInside)).unwrap_or_default();
     run_all(&hooks, false, |hook| run_one(hook, state, None))
 }
@@ -78,7 +78,7 @@ pub fn run_inside(hooks: Option<&Hooks>, state: &str) -> Result<()> {
 ///
 /// # Errors
 /// The first failure, with the number of the hook.
-pub fn run_all(hooks: &[&Hook], regardless: bool, run: impl Fn(&Hook) -> Result<()>) -> Result<()> {
+pub(crate) fn run_all(hooks: &[&Hook], regardless: bool, run: impl Fn(&Hook) -> Result<()>) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
         match run(hook).with_context(|| format!("error running hook #{index}")) {
             Err(error) if regardless => log::warn!("{error:#}"),
@@ -121,7 +121,7 @@ fn run_one(hook: &Hook, state: &str, signals: Option<&SignalWatch>) -> Result<()
 }
 
 /// The deadline of a hook that starts now.
-pub fn deadline(hook: &Hook) -> Option<Instant> {
+pub(crate) fn deadline(hook: &Hook) -> Option<Instant> {
     limit(hook).and_then(|limit| Instant::now().checked_add(limit))
 }
 
@@ -135,7 +135,7 @@ fn limit(hook: &Hook) -> Option<Duration> {
 ///
 /// # Errors
 /// How the hook ended, with its output.
-pub fn conclude(hook: &Hook, outcome: Outcome, failure: Option<String>, streams: &Streams<'_>) -> Result<()> {
+pub(crate) fn conclude(hook: &Hook, outcome: Outcome, failure: Option<String>, streams: &Streams<'_>) -> Result<()> {
     match (outcome, failure) {
         (Outcome::Late, _) => {
             let limit = limit(hook).unwrap_or_default();

@@ -1,23 +1,23 @@
 //! The machinery of the OCI commands: containers, their state, control groups, hooks and sandboxes.
 
-pub mod cgroup;
-pub mod console;
-pub mod control;
-pub mod create;
+pub(crate) mod cgroup;
+pub(crate) mod console;
+pub(crate) mod control;
+pub(crate) mod create;
 mod hook_streams;
-pub mod hooks;
-pub mod pause;
-pub mod pid_file;
-pub mod preserved_fds;
-pub mod proxy;
+pub(crate) mod hooks;
+pub(crate) mod pause;
+pub(crate) mod pid_file;
+pub(crate) mod preserved_fds;
+pub(crate) mod proxy;
 mod ps_table;
-pub mod removal;
+pub(crate) mod removal;
 mod sandbox;
 mod serve;
 mod start_hooks;
-pub mod state;
-pub mod store;
-pub mod systemd;
+pub(crate) mod state;
+pub(crate) mod store;
+pub(crate) mod systemd;
 
 use std::env;
 use std::path::PathBuf;
@@ -26,19 +26,19 @@ use amber_sentry::profile::KernelProfile;
 use anyhow::Result;
 use nix::unistd::geteuid;
 
-pub use cgroup::DEFAULT_PERIOD;
-pub use control::{Failure, FailureKind};
+pub(crate) use cgroup::DEFAULT_PERIOD;
+pub(crate) use control::{Failure, FailureKind};
 
 use crate::cli::{GlobalArgs, Rootless};
 use crate::confine;
 use store::Store;
-pub use store::write_whole;
+pub(crate) use store::write_whole;
 
 /// The environment variable that selects a role of this program other than a command, by its value.
-pub const ROLE: &str = "AMBER_ROLE";
+pub(crate) const ROLE: &str = "AMBER_ROLE";
 
 /// The context of a command.
-pub struct Runtime {
+pub(crate) struct Runtime {
     /// The global flags.
     pub global: GlobalArgs,
     /// The Linux release that guests see.
@@ -49,13 +49,13 @@ pub struct Runtime {
 
 impl Runtime {
     /// The context for commands with these flags.
-    pub fn new(global: &GlobalArgs, profile: KernelProfile) -> Runtime {
+    pub(crate) fn new(global: &GlobalArgs, profile: KernelProfile) -> Runtime {
         let root = global.root.clone().unwrap_or_else(default_root);
         Runtime { global: global.clone(), profile, store: Store::new(root) }
     }
 
     /// Whether permission errors of control groups are ignored.
-    pub fn is_rootless(&self) -> bool {
+    pub(crate) fn is_rootless(&self) -> bool {
         match self.global.rootless {
             Rootless::True => true,
             Rootless::False => false,
@@ -83,7 +83,7 @@ fn in_user_namespace() -> bool {
 }
 
 /// Runs the role that [`ROLE`] names. Returns `None` if this process is a command.
-pub fn role() -> Option<Result<u8>> {
+pub(crate) fn role() -> Option<Result<u8>> {
     match env::var_os(ROLE)?.to_str() {
         Some("sandbox") => Some(sandbox::main()),
         Some("proxy") => Some(proxy::main()),

@@ -10,7 +10,7 @@ use super::store::Locked;
 ///
 /// # Errors
 /// The host's freezer or the sandbox refuses.
-pub fn set(locked: &Locked, paused: bool) -> Result<()> {
+pub(crate) fn set(locked: &Locked, paused: bool) -> Result<()> {
     let mut state = locked.state()?;
     let by_host = match &state.cgroup {
         Some(group) => group.place.freeze(paused)?,

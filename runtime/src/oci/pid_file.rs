@@ -14,7 +14,7 @@ use super::store::write_whole;
 ///
 /// # Errors
 /// The file cannot be written, or nothing listens at the socket.
-pub fn write(pid: i32, file: Option<&PathBuf>, socket: Option<&PathBuf>) -> Result<()> {
+pub(crate) fn write(pid: i32, file: Option<&PathBuf>, socket: Option<&PathBuf>) -> Result<()> {
     if let Some(path) = socket {
         let named = || format!("pidfd socket {}", path.display());
         let handle = ProcessHandle::open(pid).with_context(named)?;

@@ -18,7 +18,7 @@ const FIRST: u16 = 3;
 const MOST: usize = MAX_FILES - 8;
 
 /// Consecutive descriptors from 3 on.
-pub struct PreservedFds {
+pub(crate) struct PreservedFds {
     files: Vec<OwnedFd>,
     activated: u16,
 }
@@ -29,7 +29,7 @@ impl PreservedFds {
     ///
     /// # Errors
     /// A descriptor is not open, or would give access to more than itself.
-    pub fn take(wanted: u16, with_activation: bool) -> Result<PreservedFds> {
+    pub(crate) fn take(wanted: u16, with_activation: bool) -> Result<PreservedFds> {
         let activated = if with_activation { activated() } else { 0 };
         let count = usize::from(wanted) + usize::from(activated);
         ensure!(count <= MOST, "--preserve-fds {wanted}: there can be {MOST} descriptors at most");
@@ -46,7 +46,7 @@ impl PreservedFds {
     }
 
     /// Sets the environment variables of socket activation.
-    pub fn tell(&self, process: &mut Process) {
+    pub(crate) fn tell(&self, process: &mut Process) {
         if self.activated == 0 {
             return;
         }
@@ -57,7 +57,7 @@ impl PreservedFds {
     }
 
     /// The descriptors in order.
-    pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.files.iter().map(AsFd::as_fd)
     }
 }

@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const KILLED: u8 = 128 + 9;
 
 /// A terminal of the host, and the stream to the guest's.
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// The stream of input and output.
     pub stream: OwnedFd,
     /// The source of keys.
@@ -40,7 +40,7 @@ pub struct Terminal {
 ///
 /// # Errors
 /// The starter is gone or sent a malformed message.
-pub fn main() -> Result<u8> {
+pub(crate) fn main() -> Result<u8> {
     // Before the first signal for the guest can arrive.
     let signals = SignalWatch::all().context("watching signals")?;
     let parent: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();
@@ -73,7 +73,7 @@ fn lock_of(number: i64) -> flock {
 ///
 /// The host reports the holder of a lock and drops the lock with it, so the registry never names an ended or an
 /// unrelated process.
-pub fn end_all(registry: &File) {
+pub(crate) fn end_all(registry: &File) {
     let deadline = Instant::now() + TIMEOUT;
     let holder = || {
         let mut lock = flock { l_len: 0, ..lock_of(0) };
@@ -102,7 +102,7 @@ pub fn end_all(registry: &File) {
 ///
 /// # Errors
 /// The terminal is invalid, or the host has no threads left.
-pub fn run(channel: Channel, terminal: Option<Terminal>, signals: SignalWatch) -> Result<u8> {
+pub(crate) fn run(channel: Channel, terminal: Option<Terminal>, signals: SignalWatch) -> Result<u8> {
     let relay = match terminal {
         Some(Terminal { stream, keys, screen }) => {
             let console = StreamConsole { stream: stream.into(), channel: channel.try_clone()? };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use amber_sentry::external_process::ProcessInfo;
 
 /// One row per process, without the header.
-pub fn rows(processes: &[ProcessInfo]) -> Vec<Vec<String>> {
+pub(super) fn rows(processes: &[ProcessInfo]) -> Vec<Vec<String>> {
     processes.iter().map(row).collect()
 }
 

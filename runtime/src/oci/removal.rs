@@ -14,7 +14,7 @@ use super::store::Locked;
 ///
 /// # Errors
 /// It does not end.
-pub fn end(state: &State) -> Result<()> {
+pub(crate) fn end(state: &State) -> Result<()> {
     if !state.is_alive() {
         return Ok(());
     }
@@ -39,7 +39,7 @@ pub fn end(state: &State) -> Result<()> {
 ///
 /// # Errors
 /// A part cannot be removed.
-pub fn clear_away(locked: Locked) -> Result<()> {
+pub(crate) fn clear_away(locked: Locked) -> Result<()> {
     let Ok(state) = locked.state() else { return locked.remove() };
     if state.is_alive()
         && let Ok(registry) = locked.proxies()

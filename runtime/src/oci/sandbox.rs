@@ -29,7 +29,7 @@ use crate::logging;
 ///
 /// # Errors
 /// The creator is gone or sent a malformed message.
-pub fn main() -> Result<u8> {
+pub(super) fn main() -> Result<u8> {
     // Until everything is ready, a sandbox does not outlive its creator.
     set_pdeathsig(Signal::SIGKILL).context("tying the sandbox to its maker")?;
     let channel: Channel = stdin().as_fd().try_clone_to_owned().context("standard input")?.into();

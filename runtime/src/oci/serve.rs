@@ -31,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The control socket.
-pub struct Server {
+pub(super) struct Server {
     listener: UnixListener,
     limits: Limits,
     hooks: StartHooks,
@@ -51,14 +51,14 @@ struct Shared {
 }
 
 /// A control socket that is being served.
-pub struct Served(Arc<Shared>);
+pub(super) struct Served(Arc<Shared>);
 
 impl Served {
     /// Waits, with a time limit, until all requests are answered and all proxies have ended and been reaped.
     ///
     /// On Linux the processes of a container end before its first one does, and engines rely on that: they drop exec
     /// exit events that arrive after the container's, and `docker exec` would hang.
-    pub fn wait_for_others(&self) {
+    pub(super) fn wait_for_others(&self) {
         let deadline = Instant::now() + FAREWELL;
         let mut pending = self.0.pending.lock();
         while *pending > 0 && !self.0.over.wait_until(&mut pending, deadline).timed_out() {}
@@ -84,7 +84,7 @@ impl Drop for PendingWork<'_> {
 
 impl Server {
     /// Makes a server for a listening socket.
-    pub fn new(listener: OwnedFd, limits: Limits, hooks: StartHooks) -> Server {
+    pub(super) fn new(listener: OwnedFd, limits: Limits, hooks: StartHooks) -> Server {
         Server { listener: listener.into(), limits, hooks }
     }
 
@@ -92,7 +92,7 @@ impl Server {
     ///
     /// # Errors
     /// The host has no threads left.
-    pub fn start(self, sandbox: Arc<Sandbox>) -> Result<Served> {
+    pub(super) fn start(self, sandbox: Arc<Sandbox>) -> Result<Served> {
         let (limits, hooks) = (Mutex::new(self.limits), Mutex::new(self.hooks));
         let (proxies, pending, over) = (Mutex::default(), Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { sandbox, proxies, limits, hooks, pending, over });

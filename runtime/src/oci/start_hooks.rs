@@ -16,7 +16,7 @@ use super::state::Status;
 use crate::bundle::process_spec;
 
 /// The hooks and their context.
-pub struct StartHooks {
+pub(super) struct StartHooks {
     hooks: Vec<Hook>,
     /// Their standard input.
     state: String,
@@ -29,7 +29,7 @@ impl StartHooks {
     ///
     /// # Errors
     /// A hook's path is relative, or the process is invalid.
-    pub fn of(spec: &Spec, state: &str) -> Result<StartHooks> {
+    pub(super) fn of(spec: &Spec, state: &str) -> Result<StartHooks> {
         let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone()).unwrap_or_default();
         let mut shown: Value = serde_json::from_str(state).context("the state")?;
         // Hooks run in the container, where the first process has this ID.
@@ -47,7 +47,7 @@ impl StartHooks {
     ///
     /// # Errors
     /// A hook failed; later ones did not run.
-    pub fn run(&self, sandbox: &Sandbox) -> Result<()> {
+    pub(super) fn run(&self, sandbox: &Sandbox) -> Result<()> {
         let Some(process) = &self.process else { return Ok(()) };
         run_all(&self.hooks.iter().collect::<Vec<_>>(), false, |hook| self.run_one(sandbox, process, hook))
     }

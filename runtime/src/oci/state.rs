@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::ControlGroup;
 
 /// The version of the specification that Amber follows.
-pub const OCI_VERSION: &str = "1.0.2";
+pub(crate) const OCI_VERSION: &str = "1.0.2";
 
 /// The status of a container, in the order of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub(crate) enum Status {
     /// `create` is in progress.
     Creating,
     /// Created, but not started.
@@ -31,7 +31,7 @@ pub enum Status {
 
 impl Status {
     /// The name in the OCI specification.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Status::Creating => "creating",
             Status::Created => "created",
@@ -45,7 +45,7 @@ impl Status {
 /// The contents of `state.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct State {
+pub(crate) struct State {
     /// The version in the bundle.
     pub oci_version: String,
     /// The container's name.
@@ -78,7 +78,7 @@ pub struct State {
 /// A container's state as `state`, `list` and hooks show it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     oci_version: &'a str,
     id: &'a str,
     pid: i32,
@@ -93,18 +93,18 @@ pub struct Shown<'a> {
 
 impl State {
     /// The current time, in the format of `created`.
-    pub fn now() -> String {
+    pub(crate) fn now() -> String {
         humantime::format_rfc3339_nanos(SystemTime::now()).to_string()
     }
 
     /// Stores the sandbox's process.
-    pub fn set_process(&mut self, pid: i32) {
+    pub(crate) fn set_process(&mut self, pid: i32) {
         self.pid = pid;
         self.process_start = process_start(pid).unwrap_or(0);
     }
 
     /// The present status: a container whose process has ended is stopped.
-    pub fn current(&self) -> Status {
+    pub(crate) fn current(&self) -> Status {
         match self.status {
             Status::Creating if self.pid == 0 => Status::Creating,
             _ if self.is_alive() && self.paused => Status::Paused,
@@ -114,12 +114,12 @@ impl State {
     }
 
     /// Whether the sandbox's process is running.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.pid > 0 && process_start(self.pid) == Some(self.process_start)
     }
 
     /// The state to show. A stopped container has no process.
-    pub fn shown<'a>(&'a self, status: Status, owner: &'a str) -> Shown<'a> {
+    pub(crate) fn shown<'a>(&'a self, status: Status, owner: &'a str) -> Shown<'a> {
         Shown {
             oci_version: &self.oci_version,
             id: &self.id,

@@ -19,25 +19,25 @@ const CONTROL: &str = "control";
 const PROXIES: &str = "proxies";
 
 /// The containers in a state directory.
-pub struct Store {
+pub(crate) struct Store {
     root: PathBuf,
 }
 
 /// The directory of one container. Changes require its lock.
-pub struct Container {
+pub(crate) struct Container {
     path: PathBuf,
     directory: File,
 }
 
 /// A locked container.
-pub struct Locked {
+pub(crate) struct Locked {
     container: Container,
     _lock: Flock<File>,
 }
 
 impl Store {
     /// The containers below a directory, which need not exist.
-    pub fn new(root: PathBuf) -> Store {
+    pub(crate) fn new(root: PathBuf) -> Store {
         Store { root }
     }
 
@@ -45,7 +45,7 @@ impl Store {
     ///
     /// # Errors
     /// The name is in use or invalid, or the directory cannot be created.
-    pub fn create(&self, id: &str) -> Result<Locked> {
+    pub(crate) fn create(&self, id: &str) -> Result<Locked> {
         check_id(id).context("invalid container ID format")?;
         let shown = || format!("state directory {}", self.root.display());
         DirBuilder::new().recursive(true).mode(0o711).create(&self.root).with_context(shown)?;
@@ -75,7 +75,7 @@ impl Store {
     ///
     /// # Errors
     /// There is no such container.
-    pub fn open(&self, id: &str) -> Result<Container> {
+    pub(crate) fn open(&self, id: &str) -> Result<Container> {
         check_id(id).context("invalid container ID format")?;
         let path = self.root.join(id);
         Container::open(&path).map_err(|error| match error.kind() {
@@ -88,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// There is no such container.
-    pub fn load(&self, id: &str) -> Result<(Container, State)> {
+    pub(crate) fn load(&self, id: &str) -> Result<(Container, State)> {
         let container = self.open(id)?;
         let state = container.state()?;
         Ok((container, state))
@@ -98,7 +98,7 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn names(&self) -> Result<Vec<String>> {
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
         let shown = || format!("state directory {}", self.root.display());
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -124,7 +124,7 @@ impl Container {
     ///
     /// # Errors
     /// The container is being removed, or the file is malformed.
-    pub fn state(&self) -> Result<State> {
+    pub(crate) fn state(&self) -> Result<State> {
         let text = match fs::read(self.path.join(STATE)) {
             Err(error) if error.kind() == ErrorKind::NotFound => bail!("container does not exist"),
             text => text.with_context(|| self.path.display().to_string())?,
@@ -136,7 +136,7 @@ impl Container {
     ///
     /// # Errors
     /// The container was removed in the meantime.
-    pub fn lock(self) -> Result<Locked> {
+    pub(crate) fn lock(self) -> Result<Locked> {
         let file = self.directory.try_clone().context("duplicating a descriptor")?;
         let lock = loop {
             match Flock::lock(file.try_clone().context("duplicating a descriptor")?, FlockArg::LockExclusive) {
@@ -148,7 +148,7 @@ impl Container {
     }
 
     /// Like [`lock`](Self::lock), but returns none if the lock is held.
-    pub fn try_lock(self) -> Result<Option<Locked>> {
+    pub(crate) fn try_lock(self) -> Result<Option<Locked>> {
         let file = self.directory.try_clone().context("duplicating a descriptor")?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Locked { container: self, _lock: lock }.still_there().map(Some),
@@ -161,7 +161,7 @@ impl Container {
     ///
     /// # Errors
     /// The container was removed, or the host has no descriptors left.
-    pub fn is_locked(&self) -> Result<bool> {
+    pub(crate) fn is_locked(&self) -> Result<bool> {
         // Opened again, since a lock belongs to an open file description.
         let other = match Container::open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => bail!("container does not exist"),
@@ -174,13 +174,13 @@ impl Container {
     ///
     /// # Errors
     /// The sandbox does not exist any more.
-    pub fn connect(&self) -> io::Result<UnixStream> {
+    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
         // Through the descriptor, since a socket's path is limited in length.
         UnixStream::connect(self.near(CONTROL))
     }
 
     /// Makes the sandbox's socket.
-    pub fn listen(&self) -> io::Result<UnixListener> {
+    pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         UnixListener::bind(self.near(CONTROL))
     }
 
@@ -188,7 +188,7 @@ impl Container {
     ///
     /// # Errors
     /// The directory is full or read-only.
-    pub fn proxies(&self) -> io::Result<File> {
+    pub(crate) fn proxies(&self) -> io::Result<File> {
         File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(self.near(PROXIES))
     }
 
@@ -207,7 +207,7 @@ impl Locked {
     }
 
     /// Whether the creating command ended before it was done.
-    pub fn is_abandoned(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.state().map_or(true, |state| state.status == Status::Creating)
     }
 
@@ -215,7 +215,7 @@ impl Locked {
     ///
     /// # Errors
     /// The directory is full or read-only.
-    pub fn save(&self, state: &State) -> Result<()> {
+    pub(crate) fn save(&self, state: &State) -> Result<()> {
         let new = self.path.join("state.json.new");
         let write = || -> io::Result<()> {
             let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -230,7 +230,7 @@ impl Locked {
     ///
     /// # Errors
     /// The directory is read-only.
-    pub fn remove(self) -> Result<()> {
+    pub(crate) fn remove(self) -> Result<()> {
         let shown = || format!("removing {}", self.path.display());
         fs::remove_dir_all(&self.path).with_context(shown)
     }
@@ -252,7 +252,7 @@ fn libc_directory() -> i32 {
 ///
 /// # Errors
 /// The directory is missing, full or read-only.
-pub fn write_whole(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
     let name = path.file_name().with_context(|| format!("{}: is no file", path.display()))?;
     let mut new = std::ffi::OsString::from(".");
     new.push(name);

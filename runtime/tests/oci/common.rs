@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// How a command ended and what it printed.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The exit status.
     pub code: i32,
     /// Standard output.
@@ -23,7 +23,7 @@ pub struct Outcome {
 }
 
 /// A state directory and a bundle, removed with all containers at the end.
-pub struct World {
+pub(crate) struct World {
     /// Where everything of it is.
     pub directory: tempfile::TempDir,
     /// What config.json says.
@@ -35,7 +35,7 @@ pub struct World {
 }
 
 /// The guest's program, made once.
-pub fn guest() -> &'static Path {
+pub(crate) fn guest() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
     GUEST.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -49,7 +49,7 @@ pub fn guest() -> &'static Path {
 
 impl World {
     /// A bundle whose container runs the guest's program with these arguments.
-    pub fn new(arguments: &[&str]) -> World {
+    pub(crate) fn new(arguments: &[&str]) -> World {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("bundle/rootfs");
         fs::create_dir_all(&root).unwrap();
@@ -86,17 +86,17 @@ impl World {
     }
 
     /// A path in the world.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Writes config.json.
-    pub fn write(&self) {
+    pub(crate) fn write(&self) {
         fs::write(self.path("bundle/config.json"), self.config.to_string()).unwrap();
     }
 
     /// `amber` with the world's state directory.
-    pub fn amber(&self, args: &[&str]) -> Command {
+    pub(crate) fn amber(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_amber"));
         command.arg("--root").arg(self.path("state")).args(["--platform", self.platform]).args(args);
         command.stdin(Stdio::null()).envs(self.environment.iter().cloned());
@@ -104,19 +104,19 @@ impl World {
     }
 
     /// Runs `amber` to its end; what the container keeps open is not waited for.
-    pub fn run(&self, args: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome {
         finish(self.amber(args), &self.directory.path().join(format!("out-{:?}", thread::current().id())))
     }
 
     /// Runs `amber`, which must succeed.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let outcome = self.run(args);
         assert_eq!(outcome.code, 0, "{args:?}: {outcome:?}");
         outcome.out
     }
 
     /// Makes a container; what it prints is in the file `out`.
-    pub fn create(&self, id: &str) -> Outcome {
+    pub(crate) fn create(&self, id: &str) -> Outcome {
         let mut config = self.config.clone();
         if let Some(path) = config.pointer_mut("/linux/cgroupsPath") {
             *path = json!(format!("{}-{id}", path.as_str().unwrap()));
@@ -130,40 +130,40 @@ impl World {
     }
 
     /// Makes and starts a container.
-    pub fn start(&self, id: &str) {
+    pub(crate) fn start(&self, id: &str) {
         let outcome = self.create(id);
         assert_eq!(outcome.code, 0, "{outcome:?}");
         self.ok(&["start", id]);
     }
 
     /// What a container printed.
-    pub fn printed(&self, id: &str) -> String {
+    pub(crate) fn printed(&self, id: &str) -> String {
         fs::read_to_string(self.path(&format!("out-{id}"))).unwrap_or_default()
     }
 
     /// Starts a container and waits until it is ready.
-    pub fn ready(&self, id: &str) {
+    pub(crate) fn ready(&self, id: &str) {
         self.start(id);
         eventually(|| self.printed(id).contains("ready"));
     }
 
     /// A container's state.
-    pub fn state(&self, id: &str) -> Value {
+    pub(crate) fn state(&self, id: &str) -> Value {
         serde_json::from_str(&self.ok(&["state", id])).unwrap()
     }
 
     /// A container's status.
-    pub fn status(&self, id: &str) -> String {
+    pub(crate) fn status(&self, id: &str) -> String {
         self.state(id)["status"].as_str().unwrap().to_owned()
     }
 
     /// The number of a sandbox's process.
-    pub fn pid(&self, id: &str) -> i32 {
+    pub(crate) fn pid(&self, id: &str) -> i32 {
         self.state(id)["pid"].as_i64().unwrap() as i32
     }
 
     /// Waits until a container has ended.
-    pub fn ended(&self, id: &str) {
+    pub(crate) fn ended(&self, id: &str) {
         eventually(|| self.status(id) == "stopped");
     }
 }
@@ -179,7 +179,7 @@ impl Drop for World {
 }
 
 /// Runs a command to its end with its output in a file, which others may have open longer.
-pub fn finish(mut command: Command, out: &Path) -> Outcome {
+pub(crate) fn finish(mut command: Command, out: &Path) -> Outcome {
     let err = out.with_extension("err");
     let mut child = command.stdout(File::create(out).unwrap()).stderr(File::create(&err).unwrap()).spawn().unwrap();
     let limit = Instant::now() + Duration::from_secs(30);
@@ -204,7 +204,7 @@ pub fn finish(mut command: Command, out: &Path) -> Outcome {
 
 /// Waits until something is so.
 #[track_caller]
-pub fn eventually(mut so: impl FnMut() -> bool) {
+pub(crate) fn eventually(mut so: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(15);
     while !so() {
         assert!(Instant::now() < limit, "it does not come");
@@ -213,7 +213,7 @@ pub fn eventually(mut so: impl FnMut() -> bool) {
 }
 
 /// Whether a process runs, and is no zombie.
-pub fn runs(pid: i32) -> bool {
+pub(crate) fn runs(pid: i32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

@@ -18,7 +18,7 @@ const JOB: &str = "/org/freedesktop/systemd1/job/5";
 
 /// A call that came in: the unit it was for, and the properties that came with it, as text.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Call {
+pub(crate) struct Call {
     pub member: String,
     pub unit: String,
     pub properties: Vec<(String, String)>,
@@ -26,14 +26,14 @@ pub struct Call {
 
 impl Call {
     /// The value of a property, as text.
-    pub fn property(&self, name: &str) -> Option<&str> {
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
         self.properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// What it does.
 #[derive(Clone, Default)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// The result of jobs; `done` by default.
     pub result: Option<&'static str>,
     /// Whether there is a unit of every name until it is reset.
@@ -43,7 +43,7 @@ pub struct Behaviour {
 }
 
 /// The bus.
-pub struct SystemdBus {
+pub(crate) struct SystemdBus {
     calls: Arc<Mutex<Vec<Call>>>,
     /// Where it listens.
     pub address: String,
@@ -51,7 +51,7 @@ pub struct SystemdBus {
 
 impl SystemdBus {
     /// Listens at a socket of that path, as long as the test runs.
-    pub fn listen(path: &Path, behaviour: Behaviour) -> SystemdBus {
+    pub(crate) fn listen(path: &Path, behaviour: Behaviour) -> SystemdBus {
         let listener = UnixListener::bind(path).unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let address = format!("unix:path={}", path.display());
@@ -68,7 +68,7 @@ impl SystemdBus {
     }
 
     /// The calls since the last one of this function.
-    pub fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 }

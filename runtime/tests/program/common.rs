@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How a command ended and what it printed.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The exit status; killed by a signal is a failure of the test.
     pub code: i32,
     /// Standard output.
@@ -20,12 +20,12 @@ pub struct Outcome {
 }
 
 /// The program under test, without arguments.
-pub fn amber() -> Command {
+pub(crate) fn amber() -> Command {
     Command::new(env!("CARGO_BIN_EXE_amber"))
 }
 
 /// The processes that are children of one.
-pub fn children(parent: u32) -> Vec<u32> {
+pub(crate) fn children(parent: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -39,7 +39,7 @@ pub fn children(parent: u32) -> Vec<u32> {
 }
 
 /// The lines of a process's `status`.
-pub fn status(process: &Path) -> HashMap<String, String> {
+pub(crate) fn status(process: &Path) -> HashMap<String, String> {
     let text = fs::read_to_string(process.join("status")).unwrap();
     text.lines()
         .filter_map(|line| line.split_once(':'))
@@ -48,14 +48,14 @@ pub fn status(process: &Path) -> HashMap<String, String> {
 }
 
 /// `amber do` with these arguments.
-pub fn amber_do(args: &[&str]) -> Command {
+pub(crate) fn amber_do(args: &[&str]) -> Command {
     let mut command = amber();
     command.arg("do").args(args);
     command
 }
 
 /// Waits for a child's end, and kills it where that takes too long.
-pub fn wait(child: &mut Child) -> ExitStatus {
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(status) = child.try_wait().expect("waiting works") {
@@ -71,7 +71,7 @@ pub fn wait(child: &mut Child) -> ExitStatus {
 }
 
 /// Runs a command without input to its end.
-pub fn run(command: &mut Command) -> Outcome {
+pub(crate) fn run(command: &mut Command) -> Outcome {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -82,7 +82,7 @@ pub fn run(command: &mut Command) -> Outcome {
 }
 
 /// Collects what a child with pipes prints, to its end.
-pub fn finish(child: &mut Child) -> Outcome {
+pub(crate) fn finish(child: &mut Child) -> Outcome {
     let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
     let out = thread::spawn(move || {
         let mut text = Vec::new();

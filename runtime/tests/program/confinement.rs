@@ -13,7 +13,7 @@ use crate::common::{amber, amber_do, children, run, status, wait};
 const USER: u32 = 54321;
 
 /// A sandbox whose guest waits for its standard input to close.
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// The process that stays outside.
     pub child: Child,
     /// The process of the sandbox.
@@ -21,7 +21,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    pub fn start(command: &mut Command) -> Waiting {
+    pub(crate) fn start(command: &mut Command) -> Waiting {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -30,22 +30,22 @@ impl Waiting {
         Waiting { child, pid }
     }
 
-    pub fn link(&self, name: &str) -> String {
+    pub(crate) fn link(&self, name: &str) -> String {
         fs::read_link(format!("/proc/{}/{name}", self.pid)).unwrap().display().to_string()
     }
 
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         drop(self.child.stdin.take());
         assert!(wait(&mut self.child).success());
     }
 }
 
 /// What it runs.
-pub const SCRIPT: [&str; 3] = ["sh", "-c", "echo ready; read line; true"];
+pub(crate) const SCRIPT: [&str; 3] = ["sh", "-c", "echo ready; read line; true"];
 
 /// Whether the test may start things as another user; says so past the capture of its output if not.
 #[track_caller]
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         let _ = writeln!(io::stderr(), "SKIPPED at {}: only root can do this", Location::caller());
@@ -54,7 +54,7 @@ pub fn is_root() -> bool {
 }
 
 /// The program under test where every user finds it, and a directory that is the user's.
-pub fn for_user() -> (tempfile::TempDir, Command) {
+pub(crate) fn for_user() -> (tempfile::TempDir, Command) {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     chown(directory.path(), Some(USER), Some(USER)).unwrap();

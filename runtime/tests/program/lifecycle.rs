@@ -25,7 +25,7 @@ fn send(child: &Child, signal: Signal) {
 }
 
 /// The processes below one, and its own.
-pub fn tree(root: u32) -> HashSet<u32> {
+pub(crate) fn tree(root: u32) -> HashSet<u32> {
     let mut found = HashSet::from([root]);
     loop {
         let before = found.len();
@@ -39,7 +39,7 @@ pub fn tree(root: u32) -> HashSet<u32> {
 }
 
 /// Asserts that none of these processes is left, waiting a moment for the host to clear them away.
-pub fn gone(processes: &HashSet<u32>) {
+pub(crate) fn gone(processes: &HashSet<u32>) {
     let limit = Instant::now() + Duration::from_secs(5);
     loop {
         let left: Vec<_> = processes.iter().filter(|pid| fs::exists(format!("/proc/{pid}")).unwrap()).collect();

@@ -194,7 +194,7 @@ fn tasks_peak(query: &Query<'_>) -> Answer {
 ///
 /// # Errors
 /// `EINVAL` for an unknown option.
-pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+pub(super) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let known = ["", "nsdelegate", "memory_localevents", "memory_recursiveprot", "favordynmods"];
     if options.split(',').all(|option| known.contains(&option)) {
         Ok(PseudoFs::new(kernel, &CGROUP2))

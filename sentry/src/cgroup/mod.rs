@@ -22,10 +22,10 @@ use crate::task::Usage as TaskUsage;
 use crate::time::{Alarm, Expire};
 use crate::vfs::types::FileSystemType;
 
-pub use pause::Pause;
+pub(crate) use pause::Pause;
 
 /// The group's entries in file systems.
-pub static REGISTRATION: Registration = Registration {
+pub(crate) static REGISTRATION: Registration = Registration {
     file_systems: &[FileSystemType { name: "cgroup2", make: files::make }],
     proc: proc::ENTRIES,
     process: proc::OF_PROCESS,

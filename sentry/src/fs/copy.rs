@@ -19,7 +19,7 @@ const PIECE: usize = 1 << 20;
 ///
 /// # Errors
 /// Errors of both file systems, such as `ENOSPC`.
-pub fn inode(
+pub(crate) fn inode(
     from: &Arc<dyn Inode>,
     most: u64,
     make: impl FnOnce(&NewInode<'_>) -> Result<Arc<dyn Inode>, Errno>,
@@ -40,7 +40,7 @@ pub fn inode(
 ///
 /// # Errors
 /// Errors of both file systems.
-pub fn times(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
+pub(crate) fn times(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
     let m = from.metadata()?;
     let (accessed, modified) = (Some(SetTime::To(m.accessed)), Some(SetTime::To(m.modified)));
     to.set_attributes(&SetAttributes { accessed, modified, ..SetAttributes::default() })
@@ -50,7 +50,7 @@ pub fn times(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
 ///
 /// # Errors
 /// Errors of both file systems, such as `ENOSPC`.
-pub fn tree(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
+pub(crate) fn tree(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
     let mut linked: HashMap<(Device, u64), Arc<dyn Inode>> = HashMap::new();
     let mut open = vec![(from.clone(), to.clone())];
     let mut at = 0;
@@ -112,7 +112,7 @@ fn content(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>, len: u64) -> Result<(), E
 ///
 /// # Errors
 /// Errors of the copy's file system.
-pub fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
+pub(crate) fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(), Errno> {
     // A file that cannot be opened shows no attributes, so there are none to copy.
     let mut names = Vec::new();
     // File systems without attributes return an error.

@@ -11,7 +11,7 @@ use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
 /// An eventfd.
-pub struct EventFd {
+pub(crate) struct EventFd {
     inode: Arc<dyn Inode>,
     count: Mutex<u64>,
     /// Whether a read decrements the counter by one (`EFD_SEMAPHORE`).
@@ -22,7 +22,7 @@ pub struct EventFd {
 
 impl EventFd {
     /// Makes an eventfd with the ID `id` in `/proc/PID/fdinfo`.
-    pub fn new(vfs: &Vfs, id: u32, count: u32, semaphore: bool) -> Arc<EventFd> {
+    pub(crate) fn new(vfs: &Vfs, id: u32, count: u32, semaphore: bool) -> Arc<EventFd> {
         let (inode, count) = (vfs.anonymous.inode(), Mutex::new(Rank::Buffer, u64::from(count)));
         Arc::new(EventFd { inode, count, semaphore, id, queue: WaitQueue::new() })
     }

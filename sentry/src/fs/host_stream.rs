@@ -50,7 +50,11 @@ impl Ready for News {
 ///
 /// # Errors
 /// Errors of the host when it reads the file's attributes or polls it.
-pub fn open(vfs: &Arc<Vfs>, file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Result<Arc<FileDescription>, Errno> {
+pub(crate) fn open(
+    vfs: &Arc<Vfs>,
+    file: Arc<OwnedFd>,
+    memory: &Arc<GuestMemory>,
+) -> Result<Arc<FileDescription>, Errno> {
     let flags = host::flags(file.as_fd())?;
     let kind = FileType::from_mode(host::stat(file.as_fd())?.mode).unwrap_or(FileType::Anonymous);
     let inode = HostStreamInode::new(vfs, file.clone(), kind, memory);
@@ -62,7 +66,11 @@ pub fn open(vfs: &Arc<Vfs>, file: Arc<OwnedFd>, memory: &Arc<GuestMemory>) -> Re
 ///
 /// # Errors
 /// `EMFILE` or `ENFILE` if the host has no free descriptor.
-pub fn open_terminal(vfs: &Vfs, terminal: BorrowedFd<'_>, memory: &Arc<GuestMemory>) -> Result<Arc<dyn File>, Errno> {
+pub(crate) fn open_terminal(
+    vfs: &Vfs,
+    terminal: BorrowedFd<'_>,
+    memory: &Arc<GuestMemory>,
+) -> Result<Arc<dyn File>, Errno> {
     let file = Arc::new(host::duplicate(terminal)?);
     let kind = FileType::CharacterDevice;
     let inode = HostStreamInode::new(vfs, file.clone(), kind, memory);
@@ -207,7 +215,7 @@ impl OwnPosition for HostStream {
 }
 
 /// The inode of a stream: the host's attributes, of which the guest can change only the length.
-pub struct HostStreamInode {
+pub(crate) struct HostStreamInode {
     pipefs: Arc<AnonymousFs>,
     page_caches: Arc<PageCaches>,
     file: Arc<OwnedFd>,

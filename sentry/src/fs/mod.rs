@@ -1,23 +1,23 @@
 //! The file systems, and the kinds of files that are in none.
 
-pub mod copy;
-pub mod dev;
-pub mod eventfd;
-pub mod host_stream;
-pub mod hostfs;
-pub mod hostkernel;
-pub mod mqueue;
-pub mod overlay;
-pub mod pipe;
-pub mod proc;
-pub mod pseudo;
+pub(crate) mod copy;
+pub(crate) mod dev;
+pub(crate) mod eventfd;
+pub(crate) mod host_stream;
+pub(crate) mod hostfs;
+pub(crate) mod hostkernel;
+pub(crate) mod mqueue;
+pub(crate) mod overlay;
+pub(crate) mod pipe;
+pub(crate) mod proc;
+pub(crate) mod pseudo;
 mod registry;
-pub mod signalfd;
+pub(crate) mod signalfd;
 mod special;
 mod state;
-pub mod sys;
-pub mod timerfd;
-pub mod tmpfs;
+pub(crate) mod sys;
+pub(crate) mod timerfd;
+pub(crate) mod tmpfs;
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 use crate::vfs::types::FileSystemType;
 
-pub use registry::{Added, HostIoctl, Registration, Registry};
-pub use state::FileSystems;
+pub(crate) use registry::{Added, Registration, Registry};
+pub(crate) use state::FileSystems;
 
 /// The file systems that belong to no other subsystem.
-pub static REGISTRATION: Registration = Registration {
+pub(crate) static REGISTRATION: Registration = Registration {
     file_systems: &[
         FileSystemType { name: "sysfs", make: sys::make },
         FileSystemType { name: "tmpfs", make: make_tmpfs },

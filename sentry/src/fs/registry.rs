@@ -55,10 +55,10 @@ impl Registration {
 }
 
 /// Executes a command on a host descriptor.
-pub type HostIoctl = fn(BorrowedFd<'_>, &dyn Caller, command: u32, argument: u64) -> SysResult;
+pub(super) type HostIoctl = fn(BorrowedFd<'_>, &dyn Caller, command: u32, argument: u64) -> SysResult;
 
 /// Selects the entries of a registration for a directory.
-pub type Added = fn(&Registration) -> &'static [Entry];
+pub(crate) type Added = fn(&Registration) -> &'static [Entry];
 
 /// The additions of all subsystems.
 pub struct Registry {

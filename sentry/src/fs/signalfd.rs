@@ -15,7 +15,7 @@ use crate::vfs::{File, Inode, Vfs};
 use crate::wait::{Registration, WaitQueue, Waiter};
 
 /// A signalfd: the signals to read, and its waiters.
-pub struct SignalFd {
+pub(crate) struct SignalFd {
     me: Weak<SignalFd>,
     inode: Arc<dyn Inode>,
     mask: Mutex<SignalSet>,
@@ -26,7 +26,7 @@ pub struct SignalFd {
 
 impl SignalFd {
     /// Makes a signalfd for the signals of `mask`, without SIGKILL and SIGSTOP.
-    pub fn new(vfs: &Vfs, mask: SignalSet) -> Arc<SignalFd> {
+    pub(crate) fn new(vfs: &Vfs, mask: SignalSet) -> Arc<SignalFd> {
         Arc::new_cyclic(|me| SignalFd {
             me: me.clone(),
             inode: vfs.anonymous.inode(),
@@ -37,7 +37,7 @@ impl SignalFd {
     }
 
     /// Replaces the signals to read.
-    pub fn set_mask(&self, mask: SignalSet) {
+    pub(crate) fn set_mask(&self, mask: SignalSet) {
         *self.mask.lock() = mask.difference(SignalSet::UNBLOCKABLE);
         self.queue.notify(PollEvents::POLLIN);
     }

@@ -15,7 +15,7 @@ use crate::vfs::{Caller, File, Path};
 ///
 /// # Errors
 /// `ENXIO` for sockets and for devices without a driver; errors of the driver.
-pub fn open(
+pub(super) fn open(
     registry: &Registry,
     caller: &dyn Caller,
     path: &Path,

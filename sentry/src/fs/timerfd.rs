@@ -27,7 +27,7 @@ struct State {
 }
 
 /// A timerfd.
-pub struct TimerFd {
+pub(crate) struct TimerFd {
     me: Weak<TimerFd>,
     inode: Arc<dyn Inode>,
     service: Arc<TimerService>,
@@ -48,7 +48,7 @@ fn realtime_ahead() -> u64 {
 
 impl TimerFd {
     /// Makes a disarmed timer of the clock with ID `id`.
-    pub fn new(vfs: &Vfs, service: &Arc<TimerService>, id: ClockId, clock: Clock) -> Arc<TimerFd> {
+    pub(crate) fn new(vfs: &Vfs, service: &Arc<TimerService>, id: ClockId, clock: Clock) -> Arc<TimerFd> {
         let countdown = Countdown::default();
         let state = State { countdown, ticks: 0, flags: TimerfdSetFlags::empty(), ahead: None, alarm: None };
         Arc::new_cyclic(|me| TimerFd {
@@ -83,7 +83,7 @@ impl TimerFd {
     }
 
     /// The present setting.
-    pub fn get(&self) -> Itimerspec {
+    pub(crate) fn get(&self) -> Itimerspec {
         let mut state = self.state.lock();
         self.settle(&mut state);
         self.setting(&state)
@@ -93,7 +93,7 @@ impl TimerFd {
     ///
     /// # Errors
     /// `EINVAL` for invalid times.
-    pub fn set(&self, setting: &Itimerspec, flags: TimerfdSetFlags) -> Result<Itimerspec, Errno> {
+    pub(crate) fn set(&self, setting: &Itimerspec, flags: TimerfdSetFlags) -> Result<Itimerspec, Errno> {
         let absolute = flags.contains(TimerfdSetFlags::TFD_TIMER_ABSTIME);
         let cancels = absolute && flags.contains(TimerfdSetFlags::TFD_TIMER_CANCEL_ON_SET);
         let countdown = Countdown::from_setting(setting, absolute, self.clock.now())?;

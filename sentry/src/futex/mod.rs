@@ -16,18 +16,18 @@ use amber_abi::errno::Errno;
 
 use crate::mm::MemoryManager;
 
-pub use key::Key;
-pub use pi::{lock_pi, unlock_pi};
-pub use requeue::{Requeue, requeue, requeue_pi, wake_op};
-pub use robust::{release, wake_cleared_tid};
-pub use table::FutexTable;
-pub use wait::{WaitOn, wait, wait_any, wait_for_requeue_pi};
+pub(crate) use key::Key;
+pub(crate) use pi::{lock_pi, unlock_pi};
+pub(crate) use requeue::{Requeue, requeue, requeue_pi, wake_op};
+pub(crate) use robust::{release, wake_cleared_tid};
+pub(crate) use table::FutexTable;
+pub(crate) use wait::{WaitOn, wait, wait_any, wait_for_requeue_pi};
 
 use crate::task::TaskContext;
 
 /// Where a futex is, and whom it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Address of the word.
     pub address: u64,
     /// Whether other processes may use it.
@@ -39,7 +39,7 @@ impl Place {
     ///
     /// # Errors
     /// `EINVAL` if unaligned, `EFAULT` if nothing is mapped there.
-    pub fn key(self, mm: &MemoryManager) -> Result<Key, Errno> {
+    pub(crate) fn key(self, mm: &MemoryManager) -> Result<Key, Errno> {
         if !self.address.is_multiple_of(4) {
             return Err(Errno::EINVAL.here());
         }
@@ -60,7 +60,7 @@ impl Place {
 ///
 /// # Errors
 /// Those of [`Place::key`], and `EINVAL` if the waiters want to be woken another way (priority inheritance).
-pub fn wake(ctx: &TaskContext, place: Place, count: i32, mask: u32) -> Result<u64, Errno> {
+pub(crate) fn wake(ctx: &TaskContext, place: Place, count: i32, mask: u32) -> Result<u64, Errno> {
     let key = place.key(ctx.mm())?;
     ctx.kernel().futexes.wake(&key, count, mask)
 }

@@ -67,7 +67,7 @@ fn find_task(ctx: &TaskContext, tid: i32) -> Option<Arc<Task>> {
 /// # Errors
 /// `EDEADLK` if the caller has it or its owner waits for the caller, `EAGAIN` if it is taken and may not be waited for, `ESRCH` if its owner is no more,
 /// `ETIMEDOUT`, `EINVAL` for a word that cannot be true; interrupted, the call runs again.
-pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bool) -> Result<(), SysError> {
+pub(crate) fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bool) -> Result<(), SysError> {
     let mm = ctx.mm();
     let key = place.key(mm)?;
     let table = &ctx.kernel().futexes;
@@ -121,7 +121,7 @@ pub fn lock_pi(ctx: &TaskContext, place: Place, until: Option<u64>, try_only: bo
 ///
 /// # Errors
 /// `EPERM` if the caller has it not, `EAGAIN` if the word changed meanwhile.
-pub fn unlock_pi(ctx: &TaskContext, place: Place) -> Result<(), Errno> {
+pub(crate) fn unlock_pi(ctx: &TaskContext, place: Place) -> Result<(), Errno> {
     let mm = ctx.mm();
     let key = place.key(mm)?;
     let mut garbage = Garbage::default();

@@ -17,7 +17,7 @@ use crate::task::TaskContext;
 
 /// A request to move waiters.
 #[derive(Clone, Copy, Debug)]
-pub struct Requeue {
+pub(crate) struct Requeue {
     /// Where they wait.
     pub from: Place,
     /// Where they shall wait.
@@ -34,7 +34,7 @@ pub struct Requeue {
 ///
 /// # Errors
 /// `EAGAIN` if the value differs, `EINVAL` for negative counts or waiters for a lock, those of [`Place::key`].
-pub fn requeue(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
+pub(crate) fn requeue(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
     let Requeue { from, to, wake, most, value } = request;
     if wake < 0 || most < 0 {
         return Err(Errno::EINVAL.here());
@@ -77,7 +77,7 @@ pub fn requeue(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
 /// # Errors
 /// `EAGAIN` if the value differs or the lock's word changed meanwhile, `EINVAL` if a waiter did not ask for this lock,
 /// `ESRCH` if the lock's owner is no more.
-pub fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
+pub(crate) fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Errno> {
     let Requeue { from, to, wake, most, value } = request;
     let mm = ctx.mm();
     // Linux wakes exactly the one that gets the lock.
@@ -196,7 +196,7 @@ impl WordOperation {
 ///
 /// # Errors
 /// `ENOSYS` for an unknown operation, those of [`Place::key`].
-pub fn wake_op(
+pub(crate) fn wake_op(
     ctx: &TaskContext,
     first: Place,
     second: Place,

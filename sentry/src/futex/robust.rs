@@ -13,7 +13,7 @@ use crate::task::TaskContext;
 
 /// Lets go of every futex the thread has: walks its robust list and hands over the locks others wait for. For the end of
 /// a thread and for execve(2), while its memory is still there; after execve(2), `ends` is false.
-pub fn release(ctx: &TaskContext, ends: bool) {
+pub(crate) fn release(ctx: &TaskContext, ends: bool) {
     let head = ctx.robust_list();
     ctx.set_robust_list(0);
     if ends {
@@ -27,7 +27,7 @@ pub fn release(ctx: &TaskContext, ends: bool) {
 }
 
 /// Wakes those who wait for `CLONE_CHILD_CLEARTID`'s word, just set to zero.
-pub fn wake_cleared_tid(ctx: &TaskContext, address: u64) {
+pub(crate) fn wake_cleared_tid(ctx: &TaskContext, address: u64) {
     // Nobody there to wake, or no such address: no one to tell either.
     let _ = wake(ctx, Place { address, shared: true }, 1, u32::MAX);
 }

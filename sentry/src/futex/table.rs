@@ -101,7 +101,7 @@ pub struct Shard {
 }
 
 /// What is to be dropped without locks: a key may be the last to know an object.
-pub type Garbage = (Vec<Arc<Waiter>>, Vec<Key>);
+pub(super) type Garbage = (Vec<Arc<Waiter>>, Vec<Key>);
 
 impl Shard {
     /// Adds a waiter at the end.
@@ -329,7 +329,13 @@ impl FutexTable {
 }
 
 /// Wakes waiters in a locked shard.
-pub fn wake_in(shard: &mut Shard, key: &Key, count: i32, mask: u32, garbage: &mut Garbage) -> Result<u64, Errno> {
+pub(super) fn wake_in(
+    shard: &mut Shard,
+    key: &Key,
+    count: i32,
+    mask: u32,
+    garbage: &mut Garbage,
+) -> Result<u64, Errno> {
     let mut chosen = Vec::new();
     for waiter in shard.waiters(key) {
         let Kind::Plain(wanted) = waiter.kind() else { return Err(Errno::EINVAL.here()) };

@@ -15,7 +15,7 @@ use crate::wait::{WaitEnd, deadline_in};
 
 /// A word to wait for.
 #[derive(Clone, Copy, Debug)]
-pub struct WaitOn {
+pub(crate) struct WaitOn {
     /// Which word.
     pub place: Place,
     /// The value it must still have.
@@ -57,7 +57,7 @@ fn enqueue(ctx: &TaskContext, waiter: &Arc<Waiter>, value: u32) -> Result<(), Er
 ///
 /// # Errors
 /// `EAGAIN` if the value differs, `ETIMEDOUT`, those of [`Place::key`]; interrupted, the call may run again.
-pub fn wait(ctx: &TaskContext, on: WaitOn, until: Option<u64>) -> Result<(), SysError> {
+pub(crate) fn wait(ctx: &TaskContext, on: WaitOn, until: Option<u64>) -> Result<(), SysError> {
     let key = on.place.key(ctx.mm())?;
     let waiter = new_waiter(ctx, key, on.place.address, Kind::Plain(on.mask), None);
     enqueue(ctx, &waiter, on.value)?;
@@ -74,7 +74,7 @@ pub fn wait(ctx: &TaskContext, on: WaitOn, until: Option<u64>) -> Result<(), Sys
 ///
 /// # Errors
 /// As for [`wait`].
-pub fn wait_any(ctx: &TaskContext, words: &[WaitOn], until: Option<u64>) -> Result<u64, SysError> {
+pub(crate) fn wait_any(ctx: &TaskContext, words: &[WaitOn], until: Option<u64>) -> Result<u64, SysError> {
     let mut waiters: Vec<Arc<Waiter>> = Vec::with_capacity(words.len());
     let table = &ctx.kernel().futexes;
     // Those woken meanwhile are not in the table any more; the last of them is the answer, as on Linux.
@@ -111,7 +111,12 @@ pub fn wait_any(ctx: &TaskContext, words: &[WaitOn], until: Option<u64>) -> Resu
 ///
 /// # Errors
 /// As for [`wait`], and `EINVAL` if both words are the same.
-pub fn wait_for_requeue_pi(ctx: &TaskContext, on: WaitOn, lock: Place, until: Option<u64>) -> Result<(), SysError> {
+pub(crate) fn wait_for_requeue_pi(
+    ctx: &TaskContext,
+    on: WaitOn,
+    lock: Place,
+    until: Option<u64>,
+) -> Result<(), SysError> {
     let mm = ctx.mm();
     let key = on.place.key(mm)?;
     let target = lock.key(mm)?;

@@ -18,8 +18,8 @@ const LEAST_ROUND: i32 = 64;
 const LAST_ROUND: u16 = (i32::MAX >> PLACE_BITS) as u16;
 
 /// Creator, owner and mode of an object.
+#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of struct ipc_perm")]
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields carry the names of struct ipc_perm")]
 pub struct Permissions {
     pub key: i32,
     pub uid: u32,

@@ -49,8 +49,11 @@ impl Limit {
 }
 
 /// All limits.
+#[allow(
+    clippy::missing_docs_in_private_items,
+    reason = "the fields carry the names that sysvipc(7) and the pages it refers to explain"
+)]
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the fields carry the names that sysvipc(7) and its neighbours explain")]
 pub struct Limits {
     pub msgmax: Limit,
     pub msgmnb: Limit,

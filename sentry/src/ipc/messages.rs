@@ -51,7 +51,7 @@ impl Selection {
 }
 
 /// A message queue.
-#[expect(missing_docs, reason = "the fields carry the meaning of those of struct msqid_ds")]
+#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the meaning of those of struct msqid_ds")]
 pub struct MessageQueue {
     permissions: Permissions,
     /// By sequence number, in the order of sending.

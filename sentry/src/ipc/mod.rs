@@ -13,12 +13,12 @@ use amber_platform::GuestMemory;
 
 use crate::clock::realtime;
 
-pub use ids::{Ids, Object, Permissions};
-pub use limits::{Limit, Limits};
-pub use messages::{Message, MessageQueue, Messages, Receiver, Selection};
-pub use proc::REGISTRATION;
-pub use semaphores::{Attempt, SemaphoreSet, Semaphores};
-pub use shared_memory::{Segment, SegmentPages, SharedMemory};
+pub(crate) use ids::Object;
+pub(crate) use limits::{Limit, Limits};
+pub(crate) use messages::{Message, MessageQueue, Messages, Receiver, Selection};
+pub(crate) use proc::REGISTRATION;
+pub(crate) use semaphores::{Attempt, SemaphoreSet, Semaphores};
+pub(crate) use shared_memory::{Segment, SegmentPages, SharedMemory};
 
 /// Kernel memory of an object in bytes, without its content.
 const OBJECT_BYTES: u64 = 1024;

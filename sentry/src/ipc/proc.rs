@@ -12,7 +12,7 @@ use crate::fs::pseudo::{Entry, Query};
 use crate::ipc::{Object, SegmentPages};
 
 /// The contribution to `/proc` and `/proc/sys`.
-pub static REGISTRATION: Registration =
+pub(crate) static REGISTRATION: Registration =
     Registration { proc: &[Entry::directory("sysvipc", FILES)], parameters: PARAMETERS, ..Registration::EMPTY };
 
 const FILES: &[Entry] =

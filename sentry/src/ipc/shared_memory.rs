@@ -16,7 +16,7 @@ use crate::task::current;
 use crate::vfs::FileDescription;
 
 /// A shared memory segment.
-#[expect(missing_docs, reason = "the fields carry the meaning of those of struct shmid_ds")]
+#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the meaning of those of struct shmid_ds")]
 pub struct Segment {
     permissions: Permissions,
     pages: Arc<SegmentPages>,

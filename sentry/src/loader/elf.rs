@@ -15,7 +15,7 @@ const PATH_MAX: u64 = 4096;
 
 /// A part of the file to be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub(super) struct Segment {
     /// Where in memory it begins, before the image is moved.
     pub address: u64,
     /// Where in the file it begins.
@@ -32,14 +32,14 @@ pub struct Segment {
 
 impl Segment {
     /// The address behind the last byte.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.address + self.memory_len
     }
 }
 
 /// What the headers say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub(super) struct Image {
     /// Whether it can stand anywhere.
     pub movable: bool,
     /// Where it starts to run, before it is moved.
@@ -62,7 +62,10 @@ impl Image {
     /// # Errors
     /// `ENOEXEC` for anything that is no 64-bit x86 program, `EINVAL` for segments that cannot be mapped; what `read`
     /// says.
-    pub fn parse(limit: u64, mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, Errno>) -> Result<Image, Errno> {
+    pub(super) fn parse(
+        limit: u64,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<Image, Errno> {
         let mut head = [0; size_of::<Ehdr>()];
         if read_full(&mut read, 0, &mut head)? < head.len() {
             return Err(Errno::ENOEXEC.here());
@@ -112,14 +115,14 @@ impl Image {
     }
 
     /// The page-aligned range of all segments, before the image is moved; none if there are no segments.
-    pub fn span(&self) -> Option<std::ops::Range<u64>> {
+    pub(super) fn span(&self) -> Option<std::ops::Range<u64>> {
         let start = self.segments.iter().map(|segment| segment.address).min()? & !(PAGE_SIZE - 1);
         let end = self.segments.iter().map(Segment::end).max()?.next_multiple_of(PAGE_SIZE);
         Some(start..end)
     }
 
     /// The largest alignment any segment asks for: a power of two, a page at least.
-    pub fn align(&self) -> u64 {
+    pub(super) fn align(&self) -> u64 {
         let asked = self.segments.iter().map(|segment| segment.align).filter(|align| align.is_power_of_two());
         asked.max().unwrap_or(0).max(PAGE_SIZE)
     }
@@ -152,7 +155,7 @@ fn segment(header: &Phdr, limit: u64) -> Result<Segment, Errno> {
 }
 
 /// Reads until the buffer is full or the file ends.
-pub fn read_full(
+pub(super) fn read_full(
     read: &mut impl FnMut(u64, &mut [u8]) -> Result<usize, Errno>,
     offset: u64,
     buf: &mut [u8],

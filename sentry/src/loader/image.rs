@@ -10,7 +10,7 @@ use crate::mm::{Backed, Layout, MapRequest, Mappable, MemoryManager, Place, Rand
 use crate::vfs::FileDescription;
 
 /// Where a program came to stand.
-pub struct Placed {
+pub(super) struct Placed {
     /// Where it starts.
     pub entry: u64,
     /// Where its program headers are; 0 if nowhere.
@@ -22,7 +22,7 @@ fn page_floor(address: u64) -> u64 {
 }
 
 /// Maps the program itself and sets the heap behind it.
-pub fn map_program(
+pub(super) fn map_program(
     mm: &Arc<MemoryManager>,
     file: &Arc<FileDescription>,
     image: &Image,
@@ -61,7 +61,11 @@ pub fn map_program(
 }
 
 /// Maps the interpreter; returns by how much it was moved.
-pub fn map_interpreter(mm: &Arc<MemoryManager>, file: &Arc<FileDescription>, image: &Image) -> Result<u64, Errno> {
+pub(super) fn map_interpreter(
+    mm: &Arc<MemoryManager>,
+    file: &Arc<FileDescription>,
+    image: &Image,
+) -> Result<u64, Errno> {
     let span = image.span().ok_or_else(|| Errno::EINVAL.here())?;
     let bias = if image.movable { find_place(mm, image)?.wrapping_sub(span.start) } else { 0 };
     map_segments(mm, file, image, bias)?;

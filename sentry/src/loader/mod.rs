@@ -20,17 +20,17 @@ use crate::mm::{Layout, MemoryFlags, MemoryLimits, MemoryManager, Randomness};
 use crate::vfs::FileDescription;
 use elf::Image;
 use stack::StackContents;
-pub use strings::Strings;
-pub use vdso::Vdso;
+pub(crate) use strings::Strings;
+pub(crate) use vdso::Vdso;
 
 /// Opens a file for execution, by its path.
-pub type Opener<'a> = dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno> + 'a;
+pub(crate) type Opener<'a> = dyn FnMut(&[u8]) -> Result<Arc<FileDescription>, Errno> + 'a;
 
 /// How many interpreters of scripts may follow each other.
 const MOST_INTERPRETERS: usize = 5;
 
 /// A program found, its scripts followed: what will be mapped, and with which arguments.
-pub struct Program {
+pub(crate) struct Program {
     /// The ELF file.
     pub file: Arc<FileDescription>,
     /// The path it was opened by: that of the last interpreter for a script.
@@ -44,7 +44,7 @@ pub struct Program {
 }
 
 /// A program ready to run.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// Its memory.
     pub mm: Arc<MemoryManager>,
     /// Where it starts: in the interpreter if it has one.
@@ -54,7 +54,7 @@ pub struct Loaded {
 }
 
 /// How a program is to be loaded.
-pub struct LoadOptions<'a> {
+pub(crate) struct LoadOptions<'a> {
     /// Who it will run as.
     pub credentials: &'a Credentials,
     /// Whether it gains privileges by being executed (`AT_SECURE`).
@@ -74,7 +74,7 @@ impl Program {
     /// # Errors
     /// `ELOOP` for too many interpreters, `ENOEXEC`, `ENOENT` for a nameless script, `ENOMEM`, those of `open` and of
     /// reading.
-    pub fn resolve(
+    pub(crate) fn resolve(
         file: Arc<FileDescription>,
         path: Vec<u8>,
         arguments: Strings,
@@ -110,7 +110,12 @@ impl Program {
     /// # Errors
     /// `ENOEXEC`, `ELIBBAD` for a bad interpreter, `E2BIG`, `ENOMEM`, `EINVAL` for segments that cannot be mapped, those of
     /// `open` and of reading.
-    pub fn load(&self, kernel: &Kernel, options: &LoadOptions<'_>, open: &mut Opener<'_>) -> Result<Loaded, Errno> {
+    pub(crate) fn load(
+        &self,
+        kernel: &Kernel,
+        options: &LoadOptions<'_>,
+        open: &mut Opener<'_>,
+    ) -> Result<Loaded, Errno> {
         let limit = kernel.platform.address_limit();
         stack::check_size(&self.arguments, &self.environment, &self.original_path, options.limits.stack())?;
         let image = read_image(&self.file, limit)?;

@@ -3,11 +3,11 @@
 use amber_abi::errno::Errno;
 
 /// How much of a file Linux looks at.
-pub const HEAD: usize = 256;
+pub(super) const HEAD: usize = 256;
 
 /// Whose script it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shebang {
+pub(super) struct Shebang {
     /// Path of the interpreter.
     pub interpreter: Vec<u8>,
     /// Everything behind it on the line, as one argument.
@@ -27,7 +27,7 @@ fn ends_word(byte: u8) -> bool {
 ///
 /// # Errors
 /// `ENOEXEC` if no interpreter is named, or its name does not end within the head.
-pub fn parse(head: &[u8; HEAD]) -> Result<Option<Shebang>, Errno> {
+pub(super) fn parse(head: &[u8; HEAD]) -> Result<Option<Shebang>, Errno> {
     let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
     let line = match line.iter().position(|&byte| byte == b'\n') {
         Some(end) => &line[..end],

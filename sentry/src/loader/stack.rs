@@ -22,7 +22,7 @@ const MOST_ROOM: u64 = (8 << 20) / 4 * 3;
 const FIRST_GROWTH: u64 = 128 << 10;
 
 /// What the program will find.
-pub struct StackContents<'a> {
+pub(super) struct StackContents<'a> {
     /// `argv`.
     pub arguments: &'a Strings,
     /// `envp`.
@@ -55,7 +55,12 @@ pub struct StackContents<'a> {
 ///
 /// # Errors
 /// `E2BIG`.
-pub fn check_size(arguments: &Strings, environment: &Strings, path: &[u8], stack_limit: u64) -> Result<(), Errno> {
+pub(super) fn check_size(
+    arguments: &Strings,
+    environment: &Strings,
+    path: &[u8],
+    stack_limit: u64,
+) -> Result<(), Errno> {
     let room = MOST_ROOM.min(stack_limit / 4).max(LEAST_ROOM);
     let pointers = (arguments.count().max(1) as u64 + environment.count() as u64) * 8;
     if arguments.iter().chain(environment.iter()).any(|text| text.len() > MOST_STRING) {
@@ -91,7 +96,7 @@ impl StackContents<'_> {
     ///
     /// # Errors
     /// `ENOMEM`, or `E2BIG` if it does not fit the stack limit.
-    pub fn build(&self, mm: &MemoryManager) -> Result<u64, Errno> {
+    pub(super) fn build(&self, mm: &MemoryManager) -> Result<u64, Errno> {
         let top = mm.with_layout(|layout| layout.stack_top);
         // From the top down: a zero word, the path, the environment, the arguments.
         let path_at = top - 8 - (self.path.len() as u64 + 1);

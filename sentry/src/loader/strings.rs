@@ -6,7 +6,7 @@ use amber_platform::GuestMemory;
 /// Strings as a program finds them on its stack: one behind the other, each with a zero at its end. A list of many short
 /// ones takes hardly more memory than the stack will.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Strings {
+pub(crate) struct Strings {
     bytes: Vec<u8>,
     count: usize,
 }
@@ -16,7 +16,7 @@ impl Strings {
     ///
     /// # Errors
     /// `ENOMEM` if they are longer than the memory limit permits.
-    pub fn new<'a>(memory: &GuestMemory, texts: impl IntoIterator<Item = &'a [u8]>) -> Result<Strings, Errno> {
+    pub(crate) fn new<'a>(memory: &GuestMemory, texts: impl IntoIterator<Item = &'a [u8]>) -> Result<Strings, Errno> {
         let mut strings = Strings::default();
         for text in texts {
             let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -31,7 +31,7 @@ impl Strings {
     ///
     /// # Errors
     /// Those of `append`; `ENOMEM`.
-    pub fn push_with(
+    pub(crate) fn push_with(
         &mut self,
         memory: &GuestMemory,
         append: impl FnOnce(&mut Vec<u8>) -> Result<(), Errno>,
@@ -53,7 +53,7 @@ impl Strings {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn replace_first(&mut self, memory: &GuestMemory, new: &Strings) -> Result<(), Errno> {
+    pub(crate) fn replace_first(&mut self, memory: &GuestMemory, new: &Strings) -> Result<(), Errno> {
         let end = self.iter().next().map_or(0, <[u8]>::len);
         memory.reserve(&mut self.bytes, new.bytes.len())?;
         self.bytes.splice(0..end, new.bytes.iter().copied());
@@ -62,17 +62,17 @@ impl Strings {
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
     /// All of them.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Each, with its zero.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.split_inclusive(|&byte| byte == 0)
     }
 }

@@ -8,18 +8,18 @@ use amber_platform::{FrameRange, Frames};
 use super::{Mappable, Mapping};
 
 /// Guest memory with fixed content, such as the vDSO.
-pub struct FixedPages {
+pub(crate) struct FixedPages {
     frames: Frames,
 }
 
 impl FixedPages {
     /// An object of these frames.
-    pub fn new(frames: Frames) -> Arc<Self> {
+    pub(crate) fn new(frames: Frames) -> Arc<Self> {
         Arc::new(FixedPages { frames })
     }
 
     /// The frames.
-    pub fn range(&self) -> FrameRange {
+    pub(crate) fn range(&self) -> FrameRange {
         self.frames.range()
     }
 }

@@ -12,14 +12,14 @@ const FORKS: u8 = 8;
 
 /// The blocks.
 #[derive(Clone, Debug, Default)]
-pub struct PrecopyBlocks {
+pub(super) struct PrecopyBlocks {
     /// Starts of aligned blocks, and the number of forks that still copy them.
     blocks: Vec<(u64, u8)>,
 }
 
 impl PrecopyBlocks {
     /// Records a store to the memory around `address` after a fork, or one that is about to happen.
-    pub fn note(&mut self, address: u64) {
+    pub(super) fn note(&mut self, address: u64) {
         let block = address & !(COPY_BLOCK - 1);
         match self.blocks.iter_mut().find(|(known, _)| *known == block) {
             Some((_, forks)) => *forks = FORKS,
@@ -35,7 +35,7 @@ impl PrecopyBlocks {
     }
 
     /// Counts a fork, and returns the ranges to copy for it, in ascending order.
-    pub fn at_fork(&mut self) -> Vec<Range<u64>> {
+    pub(super) fn at_fork(&mut self) -> Vec<Range<u64>> {
         self.blocks.retain_mut(|(_, forks)| {
             *forks = forks.saturating_sub(1);
             *forks > 0
@@ -48,7 +48,7 @@ impl PrecopyBlocks {
 }
 
 /// The parts of `whole` outside of `holes`, which are in ascending order.
-pub fn without(whole: Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
+pub(super) fn without(whole: Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut rest = Vec::new();
     let mut at = whole.start;
     for hole in holes.iter().filter(|hole| hole.start < whole.end && hole.end > whole.start) {

@@ -14,7 +14,7 @@ const CLASSES: usize = 53;
 const TRIES: usize = 64;
 
 /// The gaps of an address space by size class, each from its start to its end.
-pub struct Gaps {
+pub(super) struct Gaps {
     classes: [BTreeMap<u64, u64>; CLASSES],
 }
 
@@ -24,7 +24,7 @@ fn class_of(len: u64) -> usize {
 
 impl Gaps {
     /// An empty index.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Gaps { classes: [const { BTreeMap::new() }; CLASSES] }
     }
 
@@ -34,14 +34,14 @@ impl Gaps {
     }
 
     /// Adds a gap. Empty ranges are ignored.
-    pub fn note(&mut self, gap: Range<u64>) {
+    pub(super) fn note(&mut self, gap: Range<u64>) {
         if let Some(class) = self.class(&gap) {
             class.insert(gap.start, gap.end);
         }
     }
 
     /// Removes a gap.
-    pub fn forget(&mut self, gap: Range<u64>) {
+    pub(super) fn forget(&mut self, gap: Range<u64>) {
         if let Some(class) = self.class(&gap) {
             class.remove(&gap.start);
         }
@@ -49,7 +49,7 @@ impl Gaps {
 
     /// A high address for `len` bytes, not below `low`, in gaps that begin below `bound`. It is the highest, unless
     /// many gaps above it are slightly too short.
-    pub fn high_place(&self, len: u64, low: u64, bound: u64) -> Option<u64> {
+    pub(super) fn high_place(&self, len: u64, low: u64, bound: u64) -> Option<u64> {
         let places = |gaps: &BTreeMap<u64, u64>, tries: usize| {
             let mut tried = gaps.range(..bound).rev().take(tries).map(|(&start, &end)| (start, end.checked_sub(len)));
             tried.find_map(|(start, place)| place.filter(|&place| place >= start && place >= low))
@@ -61,7 +61,7 @@ impl Gaps {
 
     /// A low address for `len` bytes that end at `high` or below, in gaps that begin at `from` or above. It is the
     /// lowest, unless many gaps below it are slightly too short.
-    pub fn low_place(&self, len: u64, from: u64, high: u64) -> Option<u64> {
+    pub(super) fn low_place(&self, len: u64, from: u64, high: u64) -> Option<u64> {
         let places = |gaps: &BTreeMap<u64, u64>, tries: usize| {
             let mut tried = gaps.range(from..).take(tries).map(|(&start, &end)| (start, start.checked_add(len), end));
             tried.find_map(|(start, to, end)| to.filter(|&to| to <= end && to <= high).map(|_| start))

@@ -52,8 +52,8 @@ impl Randomness {
 }
 
 /// The layout of one address space. Addresses of absent parts are 0.
+#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of prctl(2) PR_SET_MM")]
 #[derive(Clone, Default)]
-#[expect(missing_docs, reason = "the fields carry the names of prctl(2) PR_SET_MM")]
 pub struct Layout {
     /// Mappings are placed below this address, downwards.
     pub mmap_base: u64,

@@ -20,36 +20,36 @@ mod limits;
 mod lock;
 mod manager;
 mod map;
-pub mod page_cache;
+pub(crate) mod page_cache;
 mod prefault;
 mod protect;
 mod remap;
 mod report;
-pub mod runs;
+pub(crate) mod runs;
 mod state;
 #[cfg(test)]
 mod tests;
-pub mod vma;
+pub(crate) mod vma;
 
 use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_platform::Frames;
 
-pub use fault::Fault;
-pub use fixed_pages::FixedPages;
-pub use flags::MemoryFlags;
-pub use layout::{Layout, Randomness};
-pub use limits::MemoryLimits;
-pub use lock::LockMode;
-pub use manager::MemoryManager;
-pub use map::{Backed, MapRequest, Place};
-pub use page_cache::{PageCache, PageCaches, PageSource, Quota};
-pub use protect::Reach;
-pub use remap::RemapRequest;
-pub use report::{AreaUsage, Areas, Totals};
-pub use state::Memory;
-pub use vma::{Backing, Vma, VmaFlags};
+pub(crate) use fault::Fault;
+pub(crate) use fixed_pages::FixedPages;
+pub(crate) use flags::MemoryFlags;
+pub(crate) use layout::{Layout, Randomness};
+pub(crate) use limits::MemoryLimits;
+pub(crate) use lock::LockMode;
+pub(crate) use manager::MemoryManager;
+pub(crate) use map::{Backed, MapRequest, Place};
+pub(crate) use page_cache::{PageCache, PageCaches, PageSource, Quota};
+pub(crate) use protect::Reach;
+pub(crate) use remap::RemapRequest;
+pub(crate) use report::{AreaUsage, Totals};
+pub(crate) use state::Memory;
+pub(crate) use vma::{Vma, VmaFlags};
 
 /// An object whose pages can be mapped: a file, a memfd, shared anonymous memory.
 pub trait Mappable: Send + Sync {

@@ -18,8 +18,8 @@ pub(super) const AREAS_AT_ONCE: usize = 256;
 const RUNS_AT_ONCE: usize = 1024;
 
 /// Resident memory of a VMA in bytes, as `/proc/PID/smaps` shows it.
+#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of proc_pid_smaps(5)")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields carry the names of proc_pid_smaps(5)")]
 pub struct AreaUsage {
     pub rss: u64,
     pub pss: u64,
@@ -32,8 +32,11 @@ pub struct AreaUsage {
 }
 
 /// Sums over an address space in bytes, as `/proc/PID/status` and `statm` show them.
+#[allow(
+    clippy::missing_docs_in_private_items,
+    reason = "the fields carry the names of proc_pid_status(5), without `Vm` and `Rss`"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields carry the names of proc_pid_status(5), without `Vm` and `Rss`")]
 pub struct Totals {
     pub peak: u64,
     pub size: u64,

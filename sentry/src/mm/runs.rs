@@ -7,7 +7,7 @@ use amber_platform::{FrameRange, Frames, Protection};
 
 /// Who may store to the frames of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ownership {
+pub(crate) enum Ownership {
     /// Private to this address space: stores are allowed.
     Owned,
     /// Private, but possibly shared with another address space since a fork: a store copies.
@@ -22,24 +22,24 @@ pub enum Ownership {
 
 impl Ownership {
     /// Whether stores are allowed without a fault.
-    pub fn is_writable(self) -> bool {
+    pub(crate) fn is_writable(self) -> bool {
         matches!(self, Ownership::Owned | Ownership::SharedWrite)
     }
 
     /// Whether the frames belong to the object.
-    pub fn is_of_object(self) -> bool {
+    pub(crate) fn is_of_object(self) -> bool {
         matches!(self, Ownership::Cached | Ownership::SharedRead | Ownership::SharedWrite)
     }
 
     /// The protection to set in the platform, for a VMA with `protection`.
-    pub fn limit(self, protection: Protection) -> Protection {
+    pub(crate) fn limit(self, protection: Protection) -> Protection {
         Protection { write: protection.write && self.is_writable(), ..protection }
     }
 }
 
 /// Adjacent pages with adjacent frames.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// The frames.
     pub frames: Frames,
     /// Their ownership.
@@ -48,7 +48,7 @@ pub struct Run {
 
 /// A part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// First address.
     pub start: u64,
     /// The frames of this part.
@@ -59,26 +59,26 @@ pub struct Piece {
 
 impl Piece {
     /// The address range.
-    pub fn range(&self) -> Range<u64> {
+    pub(crate) fn range(&self) -> Range<u64> {
         self.start..self.start + self.frames.len
     }
 }
 
 /// The runs of an address space. They do not overlap.
 #[derive(Default)]
-pub struct RunMap {
+pub(crate) struct RunMap {
     runs: BTreeMap<u64, Run>,
 }
 
 impl RunMap {
     /// The run that contains an address, with its start.
-    pub fn find(&self, address: u64) -> Option<(u64, &Run)> {
+    pub(crate) fn find(&self, address: u64) -> Option<(u64, &Run)> {
         let (&start, run) = self.runs.range(..=address).next_back()?;
         (address - start < run.frames.range().len).then_some((start, run))
     }
 
     /// The range without runs around an address that has none, within `bounds`.
-    pub fn hole(&self, address: u64, bounds: Range<u64>) -> Range<u64> {
+    pub(crate) fn hole(&self, address: u64, bounds: Range<u64>) -> Range<u64> {
         let before = self.runs.range(..=address).next_back().map(|(start, run)| start + run.frames.range().len);
         let after = self.runs.range(address..).next().map(|(&start, _)| start);
         bounds.start.max(before.unwrap_or(0))..bounds.end.min(after.unwrap_or(u64::MAX))
@@ -98,7 +98,7 @@ impl RunMap {
     }
 
     /// The parts of runs in a range.
-    pub fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Piece> {
+    pub(crate) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Piece> {
         let first = self.find(range.start).map_or(range.start, |(start, _)| start);
         let Range { start: low, end: high } = range;
         self.runs.range(first..high.max(first)).map(move |(&start, run)| {
@@ -111,7 +111,7 @@ impl RunMap {
     }
 
     /// Removes the parts of runs in a range, and returns them.
-    pub fn take(&mut self, range: Range<u64>) -> Vec<(u64, Run)> {
+    pub(crate) fn take(&mut self, range: Range<u64>) -> Vec<(u64, Run)> {
         self.split(range.start);
         self.split(range.end);
         let starts: Vec<u64> = self.runs.range(range).map(|(&start, _)| start).collect();
@@ -119,12 +119,12 @@ impl RunMap {
     }
 
     /// Removes all runs, and returns their frames.
-    pub fn take_all(&mut self) -> Vec<Frames> {
+    pub(crate) fn take_all(&mut self) -> Vec<Frames> {
         std::mem::take(&mut self.runs).into_values().map(|run| run.frames).collect()
     }
 
     /// Adds a run in a range without runs, and merges it with its neighbours if addresses and frames continue.
-    pub fn insert(&mut self, start: u64, run: Run) {
+    pub(crate) fn insert(&mut self, start: u64, run: Run) {
         let mut start = start;
         let mut run = run;
         if let Some((&before, neighbour)) = self.runs.range_mut(..start).next_back()
@@ -153,7 +153,7 @@ impl RunMap {
     }
 
     /// Changes the ownership of the runs in a range.
-    pub fn set_ownership(&mut self, range: Range<u64>, change: impl Fn(Ownership) -> Ownership) {
+    pub(crate) fn set_ownership(&mut self, range: Range<u64>, change: impl Fn(Ownership) -> Ownership) {
         let needs = self.pieces(range.clone()).any(|piece| change(piece.ownership) != piece.ownership);
         if needs {
             for (start, mut run) in self.take(range) {
@@ -164,14 +164,9 @@ impl RunMap {
     }
 
     /// A further reference to the frames of a piece.
-    pub fn share(&self, piece: &Piece) -> Option<Frames> {
+    pub(crate) fn share(&self, piece: &Piece) -> Option<Frames> {
         let (start, run) = self.find(piece.start)?;
         Some(run.frames.part(piece.start - start, piece.frames.len))
-    }
-
-    /// The number of runs.
-    pub fn count(&self) -> usize {
-        self.runs.len()
     }
 }
 
@@ -196,12 +191,12 @@ mod tests {
         let hint = first.frames.range().end();
         map.insert(0x10000, first);
         map.insert(0x12000, owned(&memory, 2, hint));
-        assert_eq!(map.count(), 1);
+        assert_eq!(map.runs.len(), 1);
         let mut pieces = map.pieces(0x11000..0x13000).map(|piece| piece.range());
         assert_eq!((pieces.next(), pieces.next()), (Some(0x11000..0x13000), None));
         drop(pieces);
         assert_eq!(map.take(0x11000..0x12000).len(), 1);
-        assert_eq!(map.count(), 2);
+        assert_eq!(map.runs.len(), 2);
         assert_eq!(map.hole(0x11800, 0..u64::MAX), 0x11000..0x12000);
         drop(map);
         assert_eq!(memory.allocated(), 0);
@@ -213,8 +208,8 @@ mod tests {
         let mut map = RunMap::default();
         map.insert(0x10000, owned(&memory, 4, 0));
         map.set_ownership(0x11000..0x12000, |_| Ownership::CopyOnWrite);
-        assert_eq!(map.count(), 3);
+        assert_eq!(map.runs.len(), 3);
         map.set_ownership(0..u64::MAX, |_| Ownership::CopyOnWrite);
-        assert_eq!(map.count(), 1);
+        assert_eq!(map.runs.len(), 1);
     }
 }

@@ -232,7 +232,7 @@ impl Vma {
 }
 
 /// Minimum distance between a stack and the VMA below, as on Linux.
-pub const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
+pub(crate) const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
 
 /// With this many VMAs, gaps are found by an index.
 const MANY: usize = 256;
@@ -242,7 +242,7 @@ const NEAR: usize = 32;
 
 /// Sums over VMAs in bytes. They are updated by each change, so that no check of a limit walks the VMAs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
+pub(crate) struct Sums {
     /// All VMAs (`RLIMIT_AS`).
     pub all: u64,
     /// VMAs that count for `RLIMIT_DATA`.
@@ -274,7 +274,7 @@ impl Sums {
 
 /// The VMAs of an address space. They do not overlap.
 #[derive(Default)]
-pub struct VmaMap {
+pub(crate) struct VmaMap {
     areas: BTreeMap<u64, Vma>,
     sums: Sums,
     /// The gaps between them, if there are many VMAs.
@@ -284,43 +284,43 @@ pub struct VmaMap {
 
 impl VmaMap {
     /// The number of VMAs.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.areas.len()
     }
 
     /// Sums over the VMAs, in bytes.
-    pub fn sums(&self) -> Sums {
+    pub(crate) fn sums(&self) -> Sums {
         self.sums
     }
 
     /// All VMAs by address.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vma> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Vma> {
         self.areas.values()
     }
 
     /// The VMA that contains an address.
-    pub fn find(&self, address: u64) -> Option<&Vma> {
+    pub(crate) fn find(&self, address: u64) -> Option<&Vma> {
         self.areas.range(..=address).next_back().map(|(_, vma)| vma).filter(|vma| vma.end > address)
     }
 
     /// The first VMA that ends above an address.
-    pub fn find_from(&self, address: u64) -> Option<&Vma> {
+    pub(crate) fn find_from(&self, address: u64) -> Option<&Vma> {
         self.find(address).or_else(|| self.areas.range(address..).next().map(|(_, vma)| vma))
     }
 
     /// The last VMA that starts below an address.
-    pub fn find_below(&self, address: u64) -> Option<&Vma> {
+    pub(crate) fn find_below(&self, address: u64) -> Option<&Vma> {
         self.areas.range(..address).next_back().map(|(_, vma)| vma)
     }
 
     /// The VMAs that overlap a range.
-    pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = &Vma> {
+    pub(crate) fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = &Vma> {
         let first = self.find(range.start).map_or(range.start, |vma| vma.start);
         self.areas.range(first..range.end.max(first)).map(|(_, vma)| vma)
     }
 
     /// Whether VMAs cover the whole range.
-    pub fn covers(&self, range: Range<u64>) -> bool {
+    pub(crate) fn covers(&self, range: Range<u64>) -> bool {
         let mut at = range.start;
         for vma in self.overlapping(range.clone()) {
             if vma.start > at {
@@ -332,7 +332,7 @@ impl VmaMap {
     }
 
     /// Adds a VMA in a free range.
-    pub fn insert(&mut self, vma: Vma) {
+    pub(crate) fn insert(&mut self, vma: Vma) {
         self.sums.add(&vma);
         self.objects.note(&vma);
         self.reshape(vma.range(), |areas| areas.insert(vma.start, vma));
@@ -366,7 +366,7 @@ impl VmaMap {
     }
 
     /// The number of VMAs that splitting at the ends of `range` adds.
-    pub fn splits_of(&self, range: &Range<u64>) -> usize {
+    pub(crate) fn splits_of(&self, range: &Range<u64>) -> usize {
         let inside = |at: u64| self.find(at).is_some_and(|vma| vma.start < at);
         usize::from(inside(range.start)) + usize::from(inside(range.end))
     }
@@ -384,7 +384,7 @@ impl VmaMap {
     }
 
     /// Removes the parts of VMAs in a range, and returns them.
-    pub fn take(&mut self, range: Range<u64>) -> Vec<Vma> {
+    pub(crate) fn take(&mut self, range: Range<u64>) -> Vec<Vma> {
         self.split(range.start);
         self.split(range.end);
         let starts: Vec<u64> = self.areas.range(range.clone()).map(|(&start, _)| start).collect();
@@ -397,7 +397,7 @@ impl VmaMap {
 
     /// Changes the parts of VMAs in a range, then merges VMAs that have become alike. Returns merged VMAs, which are to
     /// be dropped without locks.
-    pub fn change(&mut self, range: Range<u64>, mut change: impl FnMut(&mut Vma)) -> Vec<Vma> {
+    pub(crate) fn change(&mut self, range: Range<u64>, mut change: impl FnMut(&mut Vma)) -> Vec<Vma> {
         self.split(range.start);
         self.split(range.end);
         for (_, vma) in self.areas.range_mut(range.clone()) {
@@ -409,7 +409,7 @@ impl VmaMap {
     }
 
     /// Merges adjacent VMAs that are alike, in a range and at its ends.
-    pub fn join(&mut self, range: Range<u64>) -> Vec<Vma> {
+    pub(crate) fn join(&mut self, range: Range<u64>) -> Vec<Vma> {
         let mut joined = Vec::new();
         let first = self.areas.range(..range.start).next_back().map_or(range.start, |(&start, _)| start);
         let starts: Vec<u64> = self.areas.range(first..=range.end).map(|(&start, _)| start).collect();
@@ -436,7 +436,7 @@ impl VmaMap {
     }
 
     /// Moves the start of the VMA at `start` down to `to`.
-    pub fn grow_down(&mut self, start: u64, to: u64) {
+    pub(crate) fn grow_down(&mut self, start: u64, to: u64) {
         let Some(vma) = self.areas.get(&start) else { return };
         let grown = Vma { start: to, ..vma.clone() };
         self.objects.forget(vma);
@@ -450,7 +450,7 @@ impl VmaMap {
     }
 
     /// The highest address for `len` bytes in `low..high`, or with very many VMAs a high one.
-    pub fn gap_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+    pub(crate) fn gap_below(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut ceiling = high;
         for (walked, vma) in self.areas.range(..high).rev().map(|(_, vma)| vma).enumerate() {
             if walked == NEAR
@@ -473,7 +473,7 @@ impl VmaMap {
     }
 
     /// The lowest address for `len` bytes in `low..high`, or with very many VMAs a low one.
-    pub fn gap_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
+    pub(crate) fn gap_above(&self, len: u64, low: u64, high: u64) -> Option<u64> {
         let mut floor = low;
         for (walked, vma) in self.overlapping(low..high).enumerate() {
             if walked == NEAR
@@ -491,7 +491,7 @@ impl VmaMap {
     }
 
     /// Whether `range` is free, including the gaps of stacks.
-    pub fn is_free(&self, range: &Range<u64>) -> bool {
+    pub(crate) fn is_free(&self, range: &Range<u64>) -> bool {
         self.find_from(range.start).is_none_or(|vma| vma.start >= range.end && vma.guarded_start() >= range.end)
     }
 }

@@ -117,7 +117,7 @@ impl PeerCredentials {
 }
 
 /// The credentials that a task sends by default.
-pub fn credentials_of(task: &Task) -> Ucred {
+pub(crate) fn credentials_of(task: &Task) -> Ucred {
     let credentials = task.credentials();
     Ucred { pid: task.group().pid(), uid: credentials.euid, gid: credentials.egid }
 }
@@ -131,7 +131,7 @@ fn align(len: usize) -> usize {
 /// # Errors
 /// `EINVAL` for malformed messages, too many descriptors or unknown types; `EBADF` for a closed descriptor; `EPERM` for
 /// credentials that the task may not claim; `ETOOMANYREFS` for too many descriptors in flight.
-pub fn parse(ctx: &TaskContext, family: AddressFamily, bytes: &[u8]) -> Result<Control, Errno> {
+pub(crate) fn parse(ctx: &TaskContext, family: AddressFamily, bytes: &[u8]) -> Result<Control, Errno> {
     let mut control = Control::default();
     let mut rest = bytes;
     while let Ok((header, _)) = Cmsghdr::read_from_prefix(rest) {
@@ -201,7 +201,7 @@ fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<Weak<ThreadGr
 
 /// Writes control messages to the guest's buffer of `room` bytes and installs descriptors. Returns the number of bytes
 /// used, and flags for what did not fit. Messages that cannot be written are skipped, as on Linux.
-pub fn deliver(
+pub(crate) fn deliver(
     ctx: &TaskContext,
     control: Control,
     address: u64,
@@ -305,7 +305,7 @@ impl Outbox<'_> {
 ///
 /// # Errors
 /// `EINVAL` if the process no longer exists.
-pub fn open_process(ctx: &TaskContext, process: &Weak<ThreadGroup>) -> Result<Arc<FileDescription>, Errno> {
+pub(crate) fn open_process(ctx: &TaskContext, process: &Weak<ThreadGroup>) -> Result<Arc<FileDescription>, Errno> {
     let group = process.upgrade().ok_or_else(|| Errno::EINVAL.here())?;
     let leader = {
         let table = ctx.kernel().processes.lock();

@@ -1,17 +1,17 @@
 //! Sockets: common parts, and the families.
 
-pub mod control;
-pub mod host;
-pub mod inet;
-pub mod limits;
-pub mod netlink;
+pub(crate) mod control;
+pub(crate) mod host;
+pub(crate) mod inet;
+pub(crate) mod limits;
+pub(crate) mod netlink;
 pub(crate) mod option_rules;
-pub mod options;
+pub(crate) mod options;
 mod proc;
-pub mod receive_queue;
-pub mod socket;
-pub mod stream;
-pub mod unix;
+pub(crate) mod receive_queue;
+pub(crate) mod socket;
+pub(crate) mod stream;
+pub(crate) mod unix;
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::net::socket::Socket;
 use crate::net::unix::UnixNames;
 use crate::task::TaskContext;
 
-pub use proc::{REGISTRATION, adopt};
+pub(crate) use proc::{REGISTRATION, adopt};
 
 /// The network of a sandbox.
 pub struct Network {
@@ -64,7 +64,7 @@ impl Network {
 /// # Errors
 /// `EAFNOSUPPORT` for unknown families; `EPROTONOSUPPORT` and `ESOCKTNOSUPPORT` for protocols and types that the family
 /// does not support.
-pub fn create(
+pub(crate) fn create(
     ctx: &TaskContext,
     family: AddressFamily,
     kind: SocketKind,

@@ -17,8 +17,8 @@ pub struct Stamp {
 }
 
 /// The values of the options of all sockets.
+#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of socket(7)")]
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the fields carry the names of socket(7)")]
 pub struct Values {
     pub debug: bool,
     pub reuse_address: bool,

@@ -42,7 +42,7 @@ impl Drop for Toll {
 
 /// The mode of a receive.
 #[derive(Clone, Copy, Default)]
-pub struct RecvFlags {
+pub(crate) struct RecvFlags {
     /// Whether the data stays in the queue (`MSG_PEEK`).
     pub peek: bool,
     /// The offset of a peek (`SO_PEEK_OFF`).
@@ -54,7 +54,7 @@ pub struct RecvFlags {
 }
 
 /// A message, or a piece of a stream.
-pub struct Packet {
+pub(crate) struct Packet {
     data: Vec<u8>,
     /// The number of bytes of a stream's piece that were read.
     start: usize,
@@ -68,12 +68,12 @@ pub struct Packet {
 
 impl Packet {
     /// The cost of a message of this many bytes to a buffer.
-    pub fn cost_of(bytes: usize) -> usize {
+    pub(crate) fn cost_of(bytes: usize) -> usize {
         bytes + OVERHEAD
     }
 
     /// A message.
-    pub fn new(data: &[u8], address: Option<Vec<u8>>, control: Control) -> Self {
+    pub(crate) fn new(data: &[u8], address: Option<Vec<u8>>, control: Control) -> Self {
         Packet { data: data.to_vec(), start: 0, address, control, toll: None }
     }
 
@@ -88,7 +88,7 @@ impl Packet {
 
 /// The data sent to a socket that it has not received.
 #[derive(Default)]
-pub struct ReceiveQueue {
+pub(crate) struct ReceiveQueue {
     packets: VecDeque<Packet>,
     bytes: usize,
     cost: usize,
@@ -98,48 +98,43 @@ pub struct ReceiveQueue {
 
 impl ReceiveQueue {
     /// The number of bytes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The cost to the buffer.
-    pub fn cost(&self) -> usize {
-        self.cost
-    }
-
     /// Approximate heap memory in bytes.
-    pub fn kept_bytes(&self) -> u64 {
+    pub(crate) fn kept_bytes(&self) -> u64 {
         (self.bytes + self.packets.len() * size_of::<Packet>() + self.files * FILE) as u64
     }
 
     /// The number of messages.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.packets.len()
     }
 
     /// The size of the first message.
-    pub fn first_bytes(&self) -> usize {
+    pub(crate) fn first_bytes(&self) -> usize {
         self.packets.front().map_or(0, |packet| packet.rest().len())
     }
 
     /// Whether there are no messages, not even empty ones.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
     /// Whether a message fits into a buffer of `limit` bytes. An empty buffer accepts any message.
-    pub fn has_room(&self, limit: usize) -> bool {
+    pub(crate) fn has_room(&self, limit: usize) -> bool {
         self.packets.is_empty() || self.cost < limit
     }
 
     /// The number of bytes of a stream that fit into a buffer of `limit` bytes. Pieces that cannot be merged cost more
     /// than their bytes.
-    pub fn room(&self, limit: usize) -> usize {
+    pub(crate) fn room(&self, limit: usize) -> usize {
         limit.saturating_sub(self.cost)
     }
 
     /// Adds a message.
-    pub fn push(&mut self, packet: Packet) {
+    pub(crate) fn push(&mut self, packet: Packet) {
         self.bytes += packet.rest().len();
         self.cost += packet.cost();
         self.files += packet.control.files.len();
@@ -147,7 +142,7 @@ impl ReceiveQueue {
     }
 
     /// Adds bytes of a stream. Data with descriptors or from another sender starts a new piece.
-    pub fn push_bytes(&mut self, data: &[u8], control: Control) {
+    pub(crate) fn push_bytes(&mut self, data: &[u8], control: Control) {
         match self.packets.back_mut() {
             Some(last)
                 if control.has_no_files()
@@ -165,7 +160,7 @@ impl ReceiveQueue {
 
     /// Receives the first message, truncated to the buffer; a peek leaves it in the queue. A peek with an offset beyond
     /// a message starts in the next one.
-    pub fn take_message(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
+    pub(crate) fn take_message(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         let mut skip = if how.peek { how.skip } else { 0 };
         let mut at = 0;
         while let Some(packet) = self.packets.get(at)
@@ -195,7 +190,7 @@ impl ReceiveQueue {
 
     /// Receives bytes of a stream, up to the end of data with descriptors and, if senders matter, up to data of another
     /// sender.
-    pub fn take_bytes(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
+    pub(crate) fn take_bytes(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         let mut received = Received::default();
         let mut skip = if how.peek { how.skip } else { 0 };
         let mut at = 0;
@@ -242,11 +237,6 @@ impl ReceiveQueue {
         }
         received.full_len = received.len;
         (received.len > 0 || (buf.is_empty() && !self.is_empty())).then_some(received)
-    }
-
-    /// The messages, oldest first.
-    pub fn packets(&self) -> impl Iterator<Item = &Packet> {
-        self.packets.iter()
     }
 }
 

@@ -210,21 +210,21 @@ impl dyn Socket {
 }
 
 /// The open file of a socket.
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     socket: Arc<dyn Socket>,
     inode: Arc<AnonymousInode>,
 }
 
 impl SocketFile {
     /// Makes a file for a socket, owned by a user and group.
-    pub fn new(vfs: &Vfs, socket: Arc<dyn Socket>, uid: u32, gid: u32) -> Arc<Self> {
+    pub(crate) fn new(vfs: &Vfs, socket: Arc<dyn Socket>, uid: u32, gid: u32) -> Arc<Self> {
         let inode = Arc::new(AnonymousInode::new(&vfs.anonymous.sockfs, FileType::Socket, 0o777, uid, gid));
         socket.options().change(|values| values.inode = inode.number());
         Arc::new(SocketFile { socket, inode })
     }
 
     /// The socket.
-    pub fn socket(&self) -> &Arc<dyn Socket> {
+    pub(crate) fn socket(&self) -> &Arc<dyn Socket> {
         &self.socket
     }
 }

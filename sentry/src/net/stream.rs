@@ -18,7 +18,7 @@ struct Urgent {
 
 /// The unread bytes of a stream.
 #[derive(Default)]
-pub struct ByteStream {
+pub(crate) struct ByteStream {
     receive_queue: ReceiveQueue,
     /// The number of bytes removed from the receive queue so far.
     taken: u64,
@@ -29,7 +29,7 @@ pub struct ByteStream {
 
 impl ByteStream {
     /// Adds bytes, the last of which may be urgent.
-    pub fn put(&mut self, data: &[u8], control: Control, urgent: bool) {
+    pub(crate) fn put(&mut self, data: &[u8], control: Control, urgent: bool) {
         self.receive_queue.push_bytes(data, control);
         if let (Some(&byte), true) = (data.last(), urgent) {
             let at = (self.taken + self.receive_queue.bytes() as u64).saturating_sub(1);
@@ -38,32 +38,32 @@ impl ByteStream {
     }
 
     /// The receive queue.
-    pub fn receive_queue(&self) -> &ReceiveQueue {
+    pub(crate) fn receive_queue(&self) -> &ReceiveQueue {
         &self.receive_queue
     }
 
     /// The number of bytes, including the urgent one.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.receive_queue.bytes()
     }
 
     /// Whether an urgent byte can be received with MSG_OOB.
-    pub fn is_urgent(&self) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         self.urgent.as_ref().is_some_and(|urgent| !urgent.taken)
     }
 
     /// Whether the urgent byte was received with MSG_OOB, and the stream is not past it yet.
-    pub fn has_gap(&self) -> bool {
+    pub(crate) fn has_gap(&self) -> bool {
         self.urgent.as_ref().is_some_and(|urgent| urgent.taken)
     }
 
     /// The number of bytes before the urgent byte, if there is one.
-    pub fn mark(&self) -> Option<usize> {
+    pub(crate) fn mark(&self) -> Option<usize> {
         self.urgent.as_ref().map(|urgent| urgent.at.saturating_sub(self.taken) as usize)
     }
 
     /// Whether the next byte is the urgent one (`SIOCATMARK`).
-    pub fn is_at_mark(&self) -> bool {
+    pub(crate) fn is_at_mark(&self) -> bool {
         self.mark() == Some(0)
     }
 
@@ -79,7 +79,7 @@ impl ByteStream {
     }
 
     /// Receives bytes up to the urgent one or, at the mark, from it on, skipping it unless it is in line.
-    pub fn take(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
+    pub(crate) fn take(&mut self, buf: &mut [u8], how: RecvFlags) -> Option<Received> {
         match self.mark() {
             Some(0) if !how.inline && how.peek => self.take_bytes(buf, RecvFlags { skip: how.skip + 1, ..how }),
             Some(0) => {
@@ -105,7 +105,7 @@ impl ByteStream {
     }
 
     /// Skips an urgent byte at the mark.
-    pub fn pass_mark(&mut self) {
+    pub(crate) fn pass_mark(&mut self) {
         if self.is_at_mark() {
             let passed = self.take_bytes(&mut [0], RecvFlags::default());
             self.passed.extend(passed);
@@ -116,7 +116,7 @@ impl ByteStream {
     ///
     /// # Errors
     /// `EINVAL` if there is none, it was already received, or it is in line.
-    pub fn take_urgent(&mut self, buf: &mut [u8], how: RecvFlags) -> Result<Received, Errno> {
+    pub(crate) fn take_urgent(&mut self, buf: &mut [u8], how: RecvFlags) -> Result<Received, Errno> {
         let urgent =
             self.urgent.as_mut().filter(|urgent| !urgent.taken && !how.inline).ok_or_else(|| Errno::EINVAL.here())?;
         let mut flags = MessageFlags::MSG_OOB;
@@ -137,7 +137,7 @@ impl ByteStream {
     }
 
     /// The bytes skipped since the last call, to be dropped without locks.
-    pub fn passed(&mut self) -> Vec<Received> {
+    pub(crate) fn passed(&mut self) -> Vec<Received> {
         std::mem::take(&mut self.passed)
     }
 }

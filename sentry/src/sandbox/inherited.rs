@@ -25,7 +25,7 @@ const OF_SOCKET: OpenFlags = OpenFlags::O_ACCMODE.union(OpenFlags::O_NONBLOCK);
 /// # Errors
 /// The host cannot tell what it is or watch it; `EAFNOSUPPORT` for sockets of other families than those of internet and
 /// unix.
-pub fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Result<Arc<FileDescription>, Errno> {
+pub(super) fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Result<Arc<FileDescription>, Errno> {
     if is_tree(file.as_fd()) {
         return directory(kernel, file, changes_trees);
     }

@@ -22,7 +22,7 @@ use crate::vfs::{FileSystem, Inode, Mount, MountNamespace, MountOptions, Path, S
 ///
 /// # Errors
 /// Names the mount that could not be made, and why.
-pub fn mount_all(
+pub(super) fn mount_all(
     kernel: &Arc<Kernel>,
     specs: &[MountSpec],
     trees: &HostTrees,
@@ -46,7 +46,7 @@ pub fn mount_all(
 ///
 /// # Errors
 /// It cannot be.
-pub fn finish_root(namespace: &Arc<MountNamespace>, specs: &[MountSpec]) -> Result<(), BootError> {
+pub(super) fn finish_root(namespace: &Arc<MountNamespace>, specs: &[MountSpec]) -> Result<(), BootError> {
     let root = namespace.root();
     match specs.first().filter(|spec| spec.read_only) {
         Some(spec) => {
@@ -68,7 +68,7 @@ fn keep_as_given(super_block: &SuperBlock, spec: &MountSpec) {
 ///
 /// # Errors
 /// Names the node that could not be made, and why.
-pub fn make_devices(
+pub(super) fn make_devices(
     kernel: &Arc<Kernel>,
     namespace: &Arc<MountNamespace>,
     devices: &[DeviceSpec],
@@ -131,7 +131,7 @@ fn make_device(kernel: &Arc<Kernel>, namespace: &Arc<MountNamespace>, device: &D
 ///
 /// # Errors
 /// Names it and says why it could not be made.
-pub fn make_directory(namespace: &Arc<MountNamespace>, path: &std::path::Path) -> Result<(), BootError> {
+pub(super) fn make_directory(namespace: &Arc<MountNamespace>, path: &std::path::Path) -> Result<(), BootError> {
     prepare(namespace, path.as_os_str().as_bytes(), FileType::Directory)
         .map(drop)
         .map_err(|errno| BootError::Config(format!("working directory {}: {}", path.display(), errno.text())))
@@ -141,7 +141,7 @@ pub fn make_directory(namespace: &Arc<MountNamespace>, path: &std::path::Path) -
 ///
 /// # Errors
 /// Names the path and why it could not be done.
-pub fn restrict(
+pub(super) fn restrict(
     kernel: &Arc<Kernel>,
     namespace: &Arc<MountNamespace>,
     masked: &[String],

@@ -155,7 +155,7 @@ fn source(description: &Arc<FileDescription>) -> Weak<dyn SignalSource> {
 }
 
 /// Sets or clears `O_ASYNC` through the descriptor `fd`. Files without support for it are left unchanged.
-pub fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: i32, on: bool) {
+pub(crate) fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: i32, on: bool) {
     let kind = description.file().signal_io();
     let mut flags = description.flags();
     if flags.contains(OpenFlags::FASYNC) == on || (on && kind == SignalIo::Absent) {
@@ -190,7 +190,7 @@ pub fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: i32, on
 ///
 /// # Errors
 /// `ESRCH` if the ID is not in use.
-pub fn set_owner(
+pub(crate) fn set_owner(
     ctx: &TaskContext,
     description: &Arc<FileDescription>,
     kind: OwnerType,
@@ -208,7 +208,11 @@ pub fn set_owner(
 ///
 /// # Errors
 /// `EINVAL` for the minimum; `ESRCH` if the ID is not in use.
-pub fn set_signed_owner(ctx: &TaskContext, description: &Arc<FileDescription>, number: i32) -> Result<(), Errno> {
+pub(crate) fn set_signed_owner(
+    ctx: &TaskContext,
+    description: &Arc<FileDescription>,
+    number: i32,
+) -> Result<(), Errno> {
     let kind = if number < 0 { OwnerType::F_OWNER_PGRP } else { OwnerType::F_OWNER_PID };
     set_owner(ctx, description, kind, number.checked_abs().ok_or_else(|| Errno::EINVAL.here())?)
 }

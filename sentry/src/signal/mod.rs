@@ -8,11 +8,11 @@ mod pending;
 mod send;
 mod stop;
 
-pub use action::SignalActions;
+pub(crate) use action::SignalActions;
 pub(crate) use deliver::{Outcome, deliver_pending, dumps_core, force_fault};
 
 pub(crate) use frame::{restore_frame, set_alt_stack};
-pub use pending::{PendingSignals, SignalSource};
+pub(crate) use pending::{PendingSignals, SignalSource};
 pub(crate) use send::retarget_pending;
-pub use send::{OutgoingSignal, Wakes, may_signal};
+pub(crate) use send::{OutgoingSignal, Wakes, may_signal};
 pub(crate) use stop::notify_parent_of_stop;

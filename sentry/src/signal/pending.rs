@@ -24,7 +24,7 @@ struct Queued {
 
 /// The pending signals of a task or of a thread group.
 #[derive(Default)]
-pub struct PendingSignals {
+pub(crate) struct PendingSignals {
     set: SignalSet,
     /// By signal and order of arrival.
     queue: BTreeMap<(u8, u64), Queued>,
@@ -39,17 +39,17 @@ fn address(source: &Arc<dyn SignalSource>) -> usize {
 
 impl PendingSignals {
     /// The set of pending signals.
-    pub fn set(&self) -> SignalSet {
+    pub(crate) fn set(&self) -> SignalSet {
         self.set
     }
 
     /// Approximate heap use in bytes.
-    pub fn kept_bytes(&self) -> u64 {
+    pub(crate) fn kept_bytes(&self) -> u64 {
         (self.queue.len() * size_of::<((u8, u64), Queued)>()) as u64
     }
 
     /// Queues a signal with its information.
-    pub fn push(
+    pub(crate) fn push(
         &mut self,
         signal: Signal,
         info: SigInfo,
@@ -66,17 +66,17 @@ impl PendingSignals {
     }
 
     /// Marks a signal as pending without its information, which then shows no sender.
-    pub fn mark(&mut self, signal: Signal) {
+    pub(crate) fn mark(&mut self, signal: Signal) {
         self.set.insert(signal);
     }
 
     /// Whether an instance of this source is pending.
-    pub fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
+    pub(crate) fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
         self.sources.contains_key(&address(source))
     }
 
     /// Removes the pending instance of a source.
-    pub fn remove_source(&mut self, source: &Arc<dyn SignalSource>) {
+    pub(crate) fn remove_source(&mut self, source: &Arc<dyn SignalSource>) {
         let Some(place) = self.sources.remove(&address(source)) else { return };
         if let Some(removed) = self.queue.remove(&place) {
             self.forget_unless_queued(removed.signal);
@@ -84,7 +84,7 @@ impl PendingSignals {
     }
 
     /// Removes all instances of the signals in `set`.
-    pub fn discard(&mut self, set: SignalSet) {
+    pub(crate) fn discard(&mut self, set: SignalSet) {
         if !self.set.intersects(set) {
             return;
         }
@@ -94,14 +94,14 @@ impl PendingSignals {
     }
 
     /// Takes the next signal of `set`: synchronous ones first, then by number and order of arrival.
-    pub fn take(&mut self, set: SignalSet) -> Option<SigInfo> {
+    pub(crate) fn take(&mut self, set: SignalSet) -> Option<SigInfo> {
         let ready = self.set.intersection(set);
         let signal = ready.intersection(SignalSet::SYNCHRONOUS).first().or(ready.first())?;
         Some(self.take_one(signal))
     }
 
     /// Takes a pending signal that was raised by an instruction of this task, not sent to it.
-    pub fn take_synchronous(&mut self, set: SignalSet) -> Option<SigInfo> {
+    pub(crate) fn take_synchronous(&mut self, set: SignalSet) -> Option<SigInfo> {
         let set = set.intersection(SignalSet::SYNCHRONOUS);
         let waiting = |signal: Signal| self.of(signal).find(|(_, q)| q.info.si_code > 0);
         let ((_, _), raised) = set.iter().filter_map(waiting).min_by_key(|((_, order), _)| *order)?;

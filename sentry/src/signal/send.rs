@@ -46,7 +46,7 @@ impl OutgoingSignal {
     }
 
     /// Restricts the signal to the process's present [program](ThreadGroup::programs), which requested it.
-    pub fn to_program(mut self, program: u64) -> Self {
+    pub fn for_program(mut self, program: u64) -> Self {
         self.program = Some(program);
         self
     }
@@ -56,7 +56,7 @@ impl OutgoingSignal {
 /// queues are to be notified once all locks are released.
 #[derive(Default)]
 #[must_use = "run it after releasing the locks"]
-pub struct Wakes {
+pub(crate) struct Wakes {
     signalled: Vec<Arc<ThreadGroup>>,
     children: Vec<Arc<ThreadGroup>>,
 }
@@ -68,7 +68,7 @@ impl Wakes {
     }
 
     /// Notifies the queues; no lock may be held.
-    pub fn run(self) {
+    pub(crate) fn run(self) {
         self.signalled.iter().for_each(|g| g.signal_queued().notify_all());
         self.children.iter().for_each(|g| g.children_changed().notify_all());
     }
@@ -166,7 +166,7 @@ impl Task {
 
 /// Whether `sender` may signal a task with the credentials `target` (kill(2)). The caller handles SIGCONT within a
 /// session.
-pub fn may_signal(sender: &Credentials, target: &Credentials) -> bool {
+pub(crate) fn may_signal(sender: &Credentials, target: &Credentials) -> bool {
     sender.euid == target.suid
         || sender.euid == target.uid
         || sender.uid == target.suid

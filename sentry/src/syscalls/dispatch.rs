@@ -9,7 +9,7 @@ use crate::syscalls::table::TABLE;
 use crate::task::TaskContext;
 
 /// A handler, which gets the registers of all arguments.
-pub type Handler = fn(&mut TaskContext, [u64; 6]) -> SysResult;
+pub(super) type Handler = fn(&mut TaskContext, [u64; 6]) -> SysResult;
 
 /// A parameter of a call.
 pub struct Parameter {
@@ -96,7 +96,7 @@ impl CallTable {
 }
 
 /// Handles a system call with the arguments in the registers.
-pub fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
+pub(crate) fn dispatch(ctx: &mut TaskContext, number: u64) -> SysResult {
     let arguments = ctx.registers.syscall_arguments();
     let Some(entry) = ctx.kernel().calls.get(number) else {
         return Err(Errno::ENOSYS.here().into());

@@ -1,18 +1,19 @@
 //! System calls: the table, the dispatch, and the handlers by family.
 
-pub mod args;
+pub(crate) mod args;
 mod dispatch;
-pub mod fs;
-pub mod ipc;
-pub mod mm;
-pub mod net;
+pub(crate) mod fs;
+pub(crate) mod ipc;
+pub(crate) mod mm;
+pub(crate) mod net;
 mod published;
-pub mod signal;
+pub(crate) mod signal;
 mod table;
-pub mod task;
-pub mod time;
+pub(crate) mod task;
+pub(crate) mod time;
 mod trace;
 
-pub use dispatch::{CallState, CallTable, Entry, Handler, Parameter, dispatch, entries};
+pub use dispatch::{CallState, Entry, Parameter, entries};
+pub(crate) use dispatch::{CallTable, dispatch};
 pub(crate) use published::set_constant_results;
-pub use trace::Tracer;
+pub(crate) use trace::Tracer;

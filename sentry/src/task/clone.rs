@@ -17,7 +17,7 @@ use crate::wait::WaitQueue;
 
 /// The arguments of clone3(2); fork(2), vfork(2) and clone(2) are special cases.
 #[derive(Clone, Debug, Default)]
-pub struct CloneRequest {
+pub(crate) struct CloneRequest {
     /// What is shared, and which IDs are stored.
     pub flags: CloneFlags,
     /// The number of the signal sent to the parent when the child ends; 0 for none.
@@ -38,7 +38,7 @@ pub struct CloneRequest {
 
 /// The parent of a vfork waits here until the child no longer needs its memory.
 #[derive(Default)]
-pub struct VforkGate {
+pub(crate) struct VforkGate {
     open: AtomicBool,
     queue: WaitQueue,
 }
@@ -224,13 +224,17 @@ fn host_is_short(fault: PlatformError) -> Errno {
 
 /// The initial state of a new task's host thread.
 pub(crate) struct Start {
+    /// The task.
     pub task: Arc<Task>,
+    /// Its memory.
     pub memory: Arc<MemoryManager>,
     /// The reservation in its address space; `None` if the context needs none.
     pub reservation: Option<ThreadReservation>,
+    /// The general-purpose registers it starts with.
     pub registers: Registers,
     /// The FPU state of the parent; `None` for the initial state.
     pub fpu_state: Option<FpuState>,
+    /// The state that only the task itself uses.
     pub thread: ThreadState,
     /// The address where the task stores its own thread ID.
     pub set_tid: Option<u64>,

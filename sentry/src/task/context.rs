@@ -114,12 +114,12 @@ impl Default for AltStack {
 
 impl AltStack {
     /// Whether a stack pointer is within it.
-    pub fn holds(&self, sp: u64) -> bool {
+    pub(crate) fn holds(&self, sp: u64) -> bool {
         sp > self.start && sp - self.start <= self.size
     }
 
     /// Whether a task with this stack pointer runs on it. Never for a stack that disarms itself (`SS_AUTODISARM`).
-    pub fn contains(&self, sp: u64) -> bool {
+    pub(crate) fn contains(&self, sp: u64) -> bool {
         !self.flags.contains(SsFlags::SS_AUTODISARM) && self.holds(sp)
     }
 }

@@ -23,6 +23,6 @@ pub(super) fn finish_current() {
 }
 
 /// The task that this host thread serves; `None` on a thread of the sentry's own.
-pub fn current() -> Option<Arc<Task>> {
+pub(crate) fn current() -> Option<Arc<Task>> {
     CURRENT.with_borrow(Weak::upgrade)
 }

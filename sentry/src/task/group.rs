@@ -45,7 +45,7 @@ pub struct GroupUsage {
 }
 
 /// The state of a group that signals can change, under one lock.
-pub struct GroupState {
+pub(crate) struct GroupState {
     /// The members that have not ended, oldest first.
     pub(crate) tasks: Vec<Arc<Task>>,
     /// Number of members that are neither stopped nor about to end.

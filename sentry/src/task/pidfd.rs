@@ -11,7 +11,7 @@ use crate::vfs::{File, FileDescription, Inode};
 use crate::wait::WaitQueue;
 
 /// A pidfd: readable once its process is a zombie or, for a thread's, the thread has ended.
-pub struct PidFd {
+pub(crate) struct PidFd {
     task: Arc<Task>,
     pid: i32,
     thread: bool,
@@ -19,7 +19,7 @@ pub struct PidFd {
 
 impl PidFd {
     /// A description for a task's process or, with `thread`, for the thread alone.
-    pub fn describe(task: Arc<Task>, thread: bool, nonblocking: bool) -> Arc<FileDescription> {
+    pub(crate) fn describe(task: Arc<Task>, thread: bool, nonblocking: bool) -> Arc<FileDescription> {
         let pid = task.tid();
         let mut flags = OpenFlags::O_RDWR;
         flags.set(OpenFlags::O_NONBLOCK, nonblocking);
@@ -28,17 +28,17 @@ impl PidFd {
     }
 
     /// The task, which may have ended.
-    pub fn task(&self) -> &Arc<Task> {
+    pub(crate) fn task(&self) -> &Arc<Task> {
         &self.task
     }
 
     /// The ID with which it was opened.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 
     /// Whether it refers to the thread alone.
-    pub fn is_thread(&self) -> bool {
+    pub(crate) fn is_thread(&self) -> bool {
         self.thread
     }
 
@@ -47,7 +47,7 @@ impl PidFd {
     }
 
     /// Whether it was waited for, so that only the descriptor refers to it.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         if self.thread {
             let table = self.task.kernel().processes.lock();
             table.task(self.task.tid()).is_none_or(|t| !Arc::ptr_eq(t, &self.task))
@@ -57,7 +57,7 @@ impl PidFd {
     }
 
     /// Whether the process of a task was waited for.
-    pub fn is_reaped(task: &Task) -> bool {
+    pub(crate) fn is_reaped(task: &Task) -> bool {
         // Looked up anew, since another thread that executes a program becomes the leader.
         let group = task.group();
         task.kernel().processes.lock().process(group.pid()).is_none_or(|p| !Arc::ptr_eq(&p.group, group))

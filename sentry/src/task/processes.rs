@@ -12,7 +12,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-pub use index::Children;
+pub(crate) use index::Children;
 use index::{Groups, ThreadsChildren};
 
 /// After the first wrap, IDs below this are not assigned, so that they stay with the earliest processes.

@@ -52,7 +52,7 @@ pub struct Task {
 
 /// A task's own signal state, changed under the group's lock.
 #[derive(Default)]
-pub struct TaskSignals {
+pub(crate) struct TaskSignals {
     /// Signals sent to this task.
     pub(crate) pending: PendingSignals,
     /// Blocked signals.

@@ -10,7 +10,7 @@ use crate::task::{Process, ProcessTable, TaskContext, Usage, exit};
 
 /// The children to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitFor {
+pub(crate) enum WaitFor {
     /// Any.
     Any,
     /// The one with this PID.
@@ -21,7 +21,7 @@ pub enum WaitFor {
 
 /// A reported change of a child.
 #[derive(Clone, Copy, Debug)]
-pub struct Waited {
+pub(crate) struct Waited {
     /// Its PID.
     pub pid: i32,
     /// Its real user ID.
@@ -34,7 +34,7 @@ pub struct Waited {
 
 impl Waited {
     /// `si_code` and `si_status` of waitid(2).
-    pub fn code_and_status(&self) -> (i32, i32) {
+    pub(crate) fn code_and_status(&self) -> (i32, i32) {
         match self.status {
             WaitStatus::Stopped(signal) => (CLD_STOPPED, signal as i32),
             WaitStatus::Continued => (CLD_CONTINUED, Signal::SIGCONT.raw()),
@@ -47,7 +47,11 @@ impl Waited {
 ///
 /// # Errors
 /// `ECHILD` if no child is selected, or a restart.
-pub fn wait_for_child(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, SysError> {
+pub(crate) fn wait_for_child(
+    ctx: &TaskContext,
+    which: WaitFor,
+    options: WaitOptions,
+) -> Result<Option<Waited>, SysError> {
     let attempt = || match find_change(ctx, which, options) {
         Ok(None) if !options.contains(WaitOptions::WNOHANG) => None,
         answer => Some(answer),

@@ -7,7 +7,7 @@ use crate::clock::to_timespec;
 
 /// The setting of a timer in nanoseconds of its clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Countdown {
+pub(crate) struct Countdown {
     /// The next expiration; none while disarmed.
     pub next: Option<u64>,
     /// The interval of further expirations; 0 for none.
@@ -19,7 +19,7 @@ impl Countdown {
     ///
     /// # Errors
     /// `EINVAL` for negative times and for 10⁹ nanoseconds or more.
-    pub fn from_setting(setting: &Itimerspec, absolute: bool, now: u64) -> Result<Countdown, Errno> {
+    pub(crate) fn from_setting(setting: &Itimerspec, absolute: bool, now: u64) -> Result<Countdown, Errno> {
         if !setting.it_value.is_valid() || !setting.it_interval.is_valid() {
             return Err(Errno::EINVAL.here());
         }
@@ -30,13 +30,13 @@ impl Countdown {
     }
 
     /// Converts to a guest's structure with the remaining time, which is at least one nanosecond while armed.
-    pub fn to_setting(self, now: u64) -> Itimerspec {
+    pub(crate) fn to_setting(self, now: u64) -> Itimerspec {
         let remaining = self.next.map_or(0, |next| next.saturating_sub(now).max(1));
         Itimerspec { it_interval: to_timespec(self.interval), it_value: to_timespec(remaining) }
     }
 
     /// Advances beyond `now`, and returns the number of expirations.
-    pub fn advance(&mut self, now: u64) -> u64 {
+    pub(crate) fn advance(&mut self, now: u64) -> u64 {
         let Some(next) = self.next.filter(|&next| next <= now) else { return 0 };
         let Some(more) = (now - next).checked_div(self.interval) else {
             self.next = None;

@@ -66,6 +66,6 @@ impl CpuClock {
 }
 
 /// The sum of user and system time.
-pub fn total(usage: &Usage) -> u64 {
+pub(crate) fn total(usage: &Usage) -> u64 {
     usage.user.saturating_add(usage.system)
 }

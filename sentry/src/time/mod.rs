@@ -1,14 +1,14 @@
 //! Time: clocks and timers of guests.
 
 mod countdown;
-pub mod cpu;
+pub(crate) mod cpu;
 mod service;
 mod signal_timer;
 mod state;
 mod table;
 
-pub use countdown::Countdown;
-pub use service::{Alarm, Expire, TimerService};
-pub use signal_timer::{Notice, SignalTimer, TimerClock};
-pub use state::Timekeeping;
-pub use table::GroupTimers;
+pub(crate) use countdown::Countdown;
+pub(crate) use service::{Alarm, Expire, TimerService};
+pub(crate) use signal_timer::{Notice, SignalTimer, TimerClock};
+pub(crate) use state::Timekeeping;
+pub(crate) use table::GroupTimers;

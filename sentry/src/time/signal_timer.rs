@@ -196,7 +196,7 @@ impl SignalTimer {
             Notice::Posix { signal, value, task } => {
                 let outgoing =
                     OutgoingSignal::from_source(*signal, SigInfo::timer(*signal, self.id, 0, *value), source.clone())
-                        .to_program(self.program);
+                        .for_program(self.program);
                 match task.as_ref().map(Weak::upgrade) {
                     None => group.send(outgoing),
                     Some(Some(task)) => task.send(outgoing),

@@ -16,7 +16,7 @@ use crate::tty::modes::{Speeds, long_form, short_form, with_speeds, without_spee
 use crate::vfs::Caller;
 
 /// Executes a command.
-pub fn ioctl(terminal: BorrowedFd<'_>, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
+pub(super) fn ioctl(terminal: BorrowedFd<'_>, caller: &dyn Caller, command: u32, argument: u64) -> SysResult {
     let number = argument as i32;
     let done = match Io::from_raw(command) {
         Io::TCGETS => return Ok(caller.write_object(argument, &read(terminal)?.0).map(|()| 0)?),

@@ -16,7 +16,7 @@ use crate::task::{ControllingTerminal, TaskContext};
 use crate::vfs::{File, FileDescription};
 
 /// Commands of a master: mostly those of its slave, without job control.
-pub fn master(file: &MasterFile, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
+pub(super) fn master(file: &MasterFile, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
     let pty = &file.pty;
     match Io::from_raw(command) {
         Io::TIOCGPTN => ctx.write_object(argument, &pty.index())?,
@@ -65,7 +65,7 @@ pub fn master(file: &MasterFile, ctx: &TaskContext, command: u32, argument: u64)
 }
 
 /// Commands of a slave.
-pub fn slave(file: &SlaveFile, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
+pub(super) fn slave(file: &SlaveFile, ctx: &TaskContext, command: u32, argument: u64) -> SysResult {
     let pty = file.pty.clone();
     if file.is_hung_up() {
         return Err(if command == Io::TIOCSPGRP.raw() { Errno::ENOTTY.here() } else { Errno::EIO.here() }.into());

@@ -10,13 +10,13 @@ use crate::error::SysError;
 use crate::task::{ControllingTerminal, TaskContext};
 
 /// Returns `ENOTTY` unless the terminal is the task's controlling one.
-pub fn require_controlling(ctx: &TaskContext, pty: &Pty) -> Result<(), Errno> {
+pub(super) fn require_controlling(ctx: &TaskContext, pty: &Pty) -> Result<(), Errno> {
     let found = ctx.controlling_terminal().is_some_and(|terminal| pty.is(&terminal));
     if found { Ok(()) } else { Err(Errno::ENOTTY.here()) }
 }
 
 /// `TIOCSPGRP`: makes a process group of the terminal's session the foreground group.
-pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(), SysError> {
+pub(super) fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(), SysError> {
     let pgid = ctx.read_object::<i32>(argument)?;
     if pgid < 0 {
         return Err(Errno::EINVAL.here().into());
@@ -38,7 +38,7 @@ pub fn set_foreground(ctx: &TaskContext, pty: &Pty, argument: u64) -> Result<(),
 }
 
 /// `TIOCSCTTY`: makes the terminal the controlling terminal of the caller, a session leader.
-pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Errno> {
+pub(super) fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Errno> {
     let terminal = pty.terminal().ok_or_else(|| Errno::EIO.here())?;
     let may_steal = steal && ctx.credentials().has(Capability::CAP_SYS_ADMIN);
     let pid = ctx.group().pid();
@@ -61,7 +61,7 @@ pub fn acquire(ctx: &TaskContext, pty: &Arc<Pty>, steal: bool) -> Result<(), Err
 }
 
 /// Makes a free terminal opened without `O_NOCTTY` the controlling terminal of a session leader without one.
-pub fn acquire_if_free(ctx: &TaskContext, pty: &Arc<Pty>) {
+pub(crate) fn acquire_if_free(ctx: &TaskContext, pty: &Arc<Pty>) {
     if pty.lock().session.is_none() {
         // Linux does not report errors here either.
         let _ = acquire(ctx, pty, false);
@@ -69,7 +69,7 @@ pub fn acquire_if_free(ctx: &TaskContext, pty: &Arc<Pty>) {
 }
 
 /// `TIOCNOTTY`: releases the process's controlling terminal.
-pub fn give_up(ctx: &TaskContext, pty: &Arc<Pty>) -> Result<(), Errno> {
+pub(super) fn give_up(ctx: &TaskContext, pty: &Arc<Pty>) -> Result<(), Errno> {
     require_controlling(ctx, pty)?;
     ctx.kernel().drop_terminal(ctx.group().pid());
     Ok(())

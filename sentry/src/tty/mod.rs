@@ -2,7 +2,7 @@
 
 mod console;
 mod devices;
-pub mod devpts;
+pub(crate) mod devpts;
 mod discipline;
 mod host_terminal;
 mod ioctl;
@@ -15,19 +15,17 @@ mod slave;
 mod state;
 
 pub use console::Console;
-pub use discipline::{LineDiscipline, Received};
-pub use jobs::acquire_if_free;
-pub use master::MasterFile;
-pub use pty::{Pty, PtyHome, SLAVE_MAJOR};
-pub use slave::SlaveFile;
-pub use state::Terminals;
+pub(crate) use jobs::acquire_if_free;
+pub(crate) use master::MasterFile;
+pub(crate) use pty::{Pty, PtyHome, SLAVE_MAJOR};
+pub(crate) use state::Terminals;
 
 use crate::fs::Registration;
 use crate::fs::dev::Driver;
 use crate::vfs::types::FileSystemType;
 
 /// The terminals' entries in file systems.
-pub static REGISTRATION: Registration = Registration {
+pub(crate) static REGISTRATION: Registration = Registration {
     file_systems: &[FileSystemType { name: "devpts", make: devpts::make }],
     drivers: &[
         Driver::new("/dev/tty", 5, 0..=0, devices::open_controlling),

@@ -4,7 +4,7 @@ use amber_abi::termios::{BOTHER, CBAUD, CS8, CSIZE, ControlModes, IBSHIFT, Termi
 
 /// Speeds in bits per second. A pseudo-terminal only stores them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Speeds {
+pub(crate) struct Speeds {
     /// The input speed.
     pub input: u32,
     /// The output speed.
@@ -13,13 +13,13 @@ pub struct Speeds {
 
 impl Speeds {
     /// The speeds that the control modes encode.
-    pub fn of(modes: &Termios) -> Speeds {
+    pub(crate) fn of(modes: &Termios) -> Speeds {
         let output = baud_rate(modes.c_cflag).unwrap_or(0);
         Speeds { input: output, output }.named_by(modes.c_cflag)
     }
 
     /// The speeds that the control modes encode, with these for the code `BOTHER`.
-    pub fn named_by(self, c_cflag: u32) -> Speeds {
+    pub(crate) fn named_by(self, c_cflag: u32) -> Speeds {
         let output = if c_cflag & CBAUD == BOTHER { self.output } else { baud_rate(c_cflag).unwrap_or(0) };
         let input = match c_cflag >> IBSHIFT & CBAUD {
             0 => output,
@@ -31,13 +31,13 @@ impl Speeds {
 }
 
 /// The attributes that a pseudo-terminal accepts: eight bits without parity, with the receiver enabled.
-pub fn real_modes(modes: &Termios) -> Termios {
+pub(crate) fn real_modes(modes: &Termios) -> Termios {
     let parity = ControlModes::PARENB.bits();
     Termios { c_cflag: modes.c_cflag & !(CSIZE | parity) | CS8 | ControlModes::CREAD.bits(), ..*modes }
 }
 
 /// Converts attributes to the format with numeric speeds.
-pub fn with_speeds(modes: &Termios, speeds: Speeds) -> Termios2 {
+pub(crate) fn with_speeds(modes: &Termios, speeds: Speeds) -> Termios2 {
     Termios2 {
         c_iflag: modes.c_iflag,
         c_oflag: modes.c_oflag,
@@ -51,7 +51,7 @@ pub fn with_speeds(modes: &Termios, speeds: Speeds) -> Termios2 {
 }
 
 /// Splits off the numeric speeds.
-pub fn without_speeds(modes: &Termios2) -> (Termios, Speeds) {
+pub(crate) fn without_speeds(modes: &Termios2) -> (Termios, Speeds) {
     let plain = Termios {
         c_iflag: modes.c_iflag,
         c_oflag: modes.c_oflag,
@@ -64,7 +64,7 @@ pub fn without_speeds(modes: &Termios2) -> (Termios, Speeds) {
 }
 
 /// Converts attributes to the short format.
-pub fn short_form(modes: &Termios) -> Termio {
+pub(crate) fn short_form(modes: &Termios) -> Termio {
     let mut short = Termio {
         c_iflag: modes.c_iflag as u16,
         c_oflag: modes.c_oflag as u16,
@@ -78,7 +78,7 @@ pub fn short_form(modes: &Termios) -> Termio {
 }
 
 /// Converts from the short format. The upper halves of the modes and the later control characters stay unchanged.
-pub fn long_form(short: &Termio, before: &Termios) -> Termios {
+pub(crate) fn long_form(short: &Termio, before: &Termios) -> Termios {
     let join = |high: u32, low: u16| high & 0xffff_0000 | u32::from(low);
     let mut modes = Termios {
         c_iflag: join(before.c_iflag, short.c_iflag),

@@ -26,18 +26,18 @@ const ECHO_LIMIT: usize = 64 << 10;
 /// The maximum input in bytes that waits for room in the line discipline, beyond which a writer of the master waits.
 const TYPED_LIMIT: usize = 8192;
 /// The major device number of slaves.
-pub const SLAVE_MAJOR: u32 = 136;
+pub(crate) const SLAVE_MAJOR: u32 = 136;
 
 /// Status bits of packet mode (ioctl_tty(2), `TIOCPKT`).
 pub(super) mod packet {
-    pub const DATA: u8 = 0;
-    pub const FLUSH_READ: u8 = 1;
-    pub const FLUSH_WRITE: u8 = 2;
-    pub const STOP: u8 = 4;
-    pub const START: u8 = 8;
-    pub const NO_STOP: u8 = 16;
-    pub const DO_STOP: u8 = 32;
-    pub const IOCTL: u8 = 64;
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const FLUSH_READ: u8 = 1;
+    pub(crate) const FLUSH_WRITE: u8 = 2;
+    pub(crate) const STOP: u8 = 4;
+    pub(crate) const START: u8 = 8;
+    pub(crate) const NO_STOP: u8 = 16;
+    pub(crate) const DO_STOP: u8 = 32;
+    pub(crate) const IOCTL: u8 = 64;
 }
 
 /// The owner of a pair's number and of the slave's node.
@@ -308,12 +308,12 @@ impl Drop for Pty {
 
 impl State {
     /// The number of bytes of input for which there is room.
-    pub fn room_for_keys(&self) -> usize {
+    pub(super) fn room_for_keys(&self) -> usize {
         TYPED_LIMIT.saturating_sub(self.typed.len())
     }
 
     /// Passes input to the line discipline, as much as it has room for.
-    pub fn feed(&mut self) -> Fed {
+    pub(super) fn feed(&mut self) -> Fed {
         let (complete, shown) = (self.discipline.complete(), self.output.len());
         let mut fed = Fed::default();
         while !self.typed.is_empty() {
@@ -351,7 +351,7 @@ impl State {
     }
 
     /// Stops or restarts output (tcflow(3)).
-    pub fn set_stopped_by_program(&mut self, stopped: bool) -> Fed {
+    pub(super) fn set_stopped_by_program(&mut self, stopped: bool) -> Fed {
         let shown = self.output.len();
         self.discipline.set_stopped_by_program(stopped);
         self.settle();
@@ -359,19 +359,19 @@ impl State {
     }
 
     /// Sends a byte to the master, without output processing.
-    pub fn send(&mut self, byte: u8) {
+    pub(super) fn send(&mut self, byte: u8) {
         self.output.push_back(byte);
     }
 
     /// Sets a status bit of packet mode and clears another.
-    pub fn note(&mut self, status: u8, instead_of: u8) {
+    pub(super) fn note(&mut self, status: u8, instead_of: u8) {
         if self.packet_mode {
             self.packet_status = self.packet_status & !instead_of | status;
         }
     }
 
     /// Sets the terminal attributes, and reports changes of flow control in packet mode.
-    pub fn set_termios(&mut self, modes: Termios, speeds: Speeds) -> Fed {
+    pub(super) fn set_termios(&mut self, modes: Termios, speeds: Speeds) -> Fed {
         use amber_abi::termios::{InputModes, LocalModes, VSTART, VSTOP};
         const USUAL_START: u8 = 0x11;
         const USUAL_STOP: u8 = 0x13;
@@ -397,14 +397,14 @@ impl State {
     }
 
     /// Discards unread input, which makes room for pending input.
-    pub fn flush_input(&mut self) -> Fed {
+    pub(super) fn flush_input(&mut self) -> Fed {
         self.discipline.flush_input();
         self.note(packet::FLUSH_READ, 0);
         self.feed()
     }
 
     /// Discards output that the master has not read.
-    pub fn flush_output(&mut self) {
+    pub(super) fn flush_output(&mut self) {
         self.output.clear();
         self.note(packet::FLUSH_WRITE, 0);
     }

@@ -34,18 +34,18 @@ pub struct Ownership {
 }
 
 /// Set-user-ID on execution.
-pub const SET_UID: u16 = 0o4000;
+pub(crate) const SET_UID: u16 = 0o4000;
 /// Set-group-ID on execution; in directories, new entries inherit the group.
-pub const SET_GID: u16 = 0o2000;
+pub(crate) const SET_GID: u16 = 0o2000;
 /// In a directory: only owners may remove or rename entries.
-pub const STICKY: u16 = 0o1000;
+pub(crate) const STICKY: u16 = 0o1000;
 
 /// Checks the mode bits, the access control list and capabilities, but not whether the mount or file system is
 /// read-only.
 ///
 /// # Errors
 /// `EACCES` if access is denied; errors of reading attributes and the access control list.
-pub fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
+pub(crate) fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
     // With CAP_DAC_OVERRIDE, access to a directory does not depend on its attributes.
     if inode.kind() == FileType::Directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
         return Ok(());
@@ -57,7 +57,7 @@ pub fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Re
 ///
 /// # Errors
 /// As for [`check`].
-pub fn check_owned(
+pub(crate) fn check_owned(
     credentials: &Credentials,
     inode: &dyn Inode,
     ownership: Ownership,
@@ -108,7 +108,7 @@ fn overrides(credentials: &Credentials, ownership: Ownership, directory: bool, w
 ///
 /// # Errors
 /// `EROFS` takes precedence over `EACCES`, as on Linux.
-pub fn check_path(credentials: &Credentials, path: &Path, wanted: Access) -> Result<(), Errno> {
+pub(crate) fn check_path(credentials: &Credentials, path: &Path, wanted: Access) -> Result<(), Errno> {
     let inode = path.inode()?;
     if wanted.contains(Access::WRITE) && path.mount.super_block.is_read_only() && is_stored(inode.kind()) {
         return Err(Errno::EROFS.here());
@@ -117,18 +117,18 @@ pub fn check_path(credentials: &Credentials, path: &Path, wanted: Access) -> Res
 }
 
 /// Whether writing to a file of this type changes its file system, unlike writing to a device or a pipe.
-pub fn is_stored(kind: FileType) -> bool {
+pub(crate) fn is_stored(kind: FileType) -> bool {
     matches!(kind, FileType::Regular | FileType::Directory | FileType::Symlink)
 }
 
 /// Whether the caller owns the file or has CAP_FOWNER.
-pub fn is_owner(credentials: &Credentials, uid: u32) -> bool {
+pub(crate) fn is_owner(credentials: &Credentials, uid: u32) -> bool {
     credentials.fsuid == uid || credentials.has(Capability::CAP_FOWNER)
 }
 
 /// Checks whether an entry may be created in a directory, which must not be removed and must be searchable and
 /// writable.
-pub fn check_create(credentials: &Credentials, directory: &Path) -> Result<(), Errno> {
+pub(crate) fn check_create(credentials: &Credentials, directory: &Path) -> Result<(), Errno> {
     if directory.dentry.is_removed() {
         return Err(Errno::ENOENT.here());
     }
@@ -139,7 +139,7 @@ pub fn check_create(credentials: &Credentials, directory: &Path) -> Result<(), E
 ///
 /// # Errors
 /// `EACCES`, or `EPERM` because of the sticky bit.
-pub fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn Inode) -> Result<(), Errno> {
+pub(crate) fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn Inode) -> Result<(), Errno> {
     check_path(credentials, directory, Access::WRITE | Access::EXECUTE)?;
     let parent = directory.inode()?.ownership()?;
     if parent.permissions & STICKY != 0 && parent.uid != credentials.fsuid {
@@ -153,7 +153,7 @@ pub fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn In
 
 /// `fs.protected_symlinks`: in a world-writable sticky directory, a link is followed only if the caller or the
 /// directory's owner owns it.
-pub fn may_follow_link(credentials: &Credentials, directory: Ownership, link: Ownership) -> bool {
+pub(crate) fn may_follow_link(credentials: &Credentials, directory: Ownership, link: Ownership) -> bool {
     credentials.fsuid == link.uid
         || directory.permissions & (STICKY | 0o002) != (STICKY | 0o002)
         || directory.uid == link.uid
@@ -161,7 +161,7 @@ pub fn may_follow_link(credentials: &Credentials, directory: Ownership, link: Ow
 
 /// `fs.protected_hardlinks`: without owning a file, a caller may link it only if it is a regular file without effective
 /// set-ID bits that it can read and write.
-pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
+pub(crate) fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
     let ownership = inode.ownership()?;
     if is_owner(credentials, ownership.uid) {
         return Ok(());
@@ -177,7 +177,7 @@ pub fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result
 
 /// `fs.protected_fifos` and `fs.protected_regular`: `O_CREAT` does not open other users' files in sticky directories
 /// that are world-writable or, at level 2, group-writable.
-pub fn check_create_existing(
+pub(crate) fn check_create_existing(
     credentials: &Credentials,
     tunables: &Tunables,
     directory: Ownership,
@@ -199,7 +199,7 @@ pub fn check_create_existing(
 
 /// The permissions without the set-ID bits that a change of content or owner by these credentials clears; none if no
 /// bit changes.
-pub fn without_set_id(credentials: &Credentials, ownership: Ownership) -> Option<u16> {
+pub(crate) fn without_set_id(credentials: &Credentials, ownership: Ownership) -> Option<u16> {
     let mut left = ownership.permissions & !SET_UID;
     // Without group execute permission, the bit stays only if the caller is in the group or has CAP_FSETID.
     let could_set = || credentials.in_group(ownership.gid) || credentials.has(Capability::CAP_FSETID);
@@ -211,7 +211,7 @@ pub fn without_set_id(credentials: &Credentials, ownership: Ownership) -> Option
 
 /// Drops the file's capabilities and, without CAP_FSETID, its set-ID bits, because the content changes. Takes no lock
 /// if the file has neither.
-pub fn drop_privileges(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
+pub(crate) fn drop_privileges(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
     let set_id = !credentials.has(Capability::CAP_FSETID) && without_set_id(credentials, inode.ownership()?).is_some();
     if !set_id && !inode.has_capabilities() {
         return Ok(());
@@ -220,7 +220,7 @@ pub fn drop_privileges(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode) 
 }
 
 /// Truncates a file or extends it with zeros. Like any change of the content, this drops privileges.
-pub fn set_size(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode, size: u64) -> Result<(), Errno> {
+pub(crate) fn set_size(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode, size: u64) -> Result<(), Errno> {
     vfs.change_attributes(inode, || {
         drop_privileges_locked(credentials, inode)?;
         inode.set_attributes(&SetAttributes { size: Some(size), ..SetAttributes::default() })
@@ -237,7 +237,7 @@ fn drop_privileges_locked(credentials: &Credentials, inode: &dyn Inode) -> Resul
 }
 
 /// Removes the capabilities of a program. The caller holds the lock of the inode's attributes.
-pub fn drop_capabilities(inode: &dyn Inode) -> Result<(), Errno> {
+pub(crate) fn drop_capabilities(inode: &dyn Inode) -> Result<(), Errno> {
     if inode.has_capabilities() {
         inode.remove_xattr(XATTR_CAPABILITY)?;
     }

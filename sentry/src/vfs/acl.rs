@@ -12,7 +12,7 @@ use crate::credentials::Credentials;
 ///
 /// # Errors
 /// Errors of reading the attribute; `EINVAL` for a malformed list.
-pub fn of(value: Result<Vec<u8>, Errno>) -> Result<Option<Arc<Acl>>, Errno> {
+pub(crate) fn of(value: Result<Vec<u8>, Errno>) -> Result<Option<Arc<Acl>>, Errno> {
     match value {
         Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
         // An unknown version is an error, not an absent list.
@@ -21,7 +21,7 @@ pub fn of(value: Result<Vec<u8>, Errno>) -> Result<Option<Arc<Acl>>, Errno> {
 }
 
 /// Whether a list grants the access to a user that does not own the file.
-pub fn grants(acl: &Acl, credentials: &Credentials, ownership: Ownership, wanted: Access) -> bool {
+pub(crate) fn grants(acl: &Acl, credentials: &Credentials, ownership: Ownership, wanted: Access) -> bool {
     let mode = u32::from(ownership.permissions);
     let has = |bits: u32| Access::from_bits_truncate(bits).contains(wanted);
     let mask = mode >> 3;

@@ -89,7 +89,7 @@ struct Attributes {
 }
 
 /// An inode with only attributes, for fstat(2) of anonymous files.
-pub struct AnonymousInode {
+pub(crate) struct AnonymousInode {
     file_system: Arc<AnonymousFs>,
     number: u64,
     kind: FileType,
@@ -98,7 +98,7 @@ pub struct AnonymousInode {
 
 impl AnonymousInode {
     /// Makes an inode with a new number. Its time stamps are the current time.
-    pub fn new(file_system: &Arc<AnonymousFs>, kind: FileType, permissions: u16, uid: u32, gid: u32) -> Self {
+    pub(crate) fn new(file_system: &Arc<AnonymousFs>, kind: FileType, permissions: u16, uid: u32, gid: u32) -> Self {
         let now = clock::realtime();
         let attributes = Attributes { permissions, uid, gid, accessed: now, modified: now, changed: now };
         AnonymousInode {
@@ -110,7 +110,7 @@ impl AnonymousInode {
     }
 
     /// The inode number, as in `pipe:[42]`.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 }

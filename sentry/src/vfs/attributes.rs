@@ -8,7 +8,7 @@ use crate::vfs::{SetAttributes, SetTime, now};
 
 /// Owner, mode and times of an inode whose length cannot be set.
 #[derive(Clone, Copy, Debug)]
-pub struct Attributes {
+pub(crate) struct Attributes {
     /// Mode, user ID and group ID.
     pub ownership: Ownership,
     /// Last access (`atime`).
@@ -21,7 +21,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// Attributes of an inode created now.
-    pub fn new(permissions: u16, uid: u32, gid: u32) -> Self {
+    pub(crate) fn new(permissions: u16, uid: u32, gid: u32) -> Self {
         let now = now();
         let ownership = Ownership { permissions, uid, gid };
         Attributes { ownership, accessed: now, modified: now, changed: now }
@@ -31,7 +31,7 @@ impl Attributes {
     ///
     /// # Errors
     /// `EINVAL` for a change of the length.
-    pub fn apply(&mut self, changes: &SetAttributes) -> Result<(), Errno> {
+    pub(crate) fn apply(&mut self, changes: &SetAttributes) -> Result<(), Errno> {
         if changes.size.is_some() {
             return Err(Errno::EINVAL.here());
         }

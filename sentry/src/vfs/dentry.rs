@@ -14,7 +14,7 @@ use crate::vfs::{Inode, Vfs, notify};
 const KEPT: usize = 16 << 10;
 
 /// The cached entries of a directory. The cache keeps recently used ones alive, and users the others.
-pub type Children = HashMap<Arc<[u8]>, Weak<Dentry>>;
+pub(super) type Children = HashMap<Arc<[u8]>, Weak<Dentry>>;
 
 /// A name in a directory and its inode, or (negative) the fact that the name does not exist.
 ///

@@ -274,7 +274,7 @@ impl Drop for Position<'_> {
 }
 
 /// Flags that fcntl(2) `F_SETFL` may change.
-pub const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
+pub(crate) const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
     .union(OpenFlags::O_NONBLOCK)
     .union(OpenFlags::FASYNC)
     .union(OpenFlags::O_DIRECT)

@@ -74,7 +74,7 @@ struct State {
 }
 
 /// An inotify instance.
-pub struct Inotify {
+pub(crate) struct Inotify {
     me: Weak<Inotify>,
     vfs: Arc<Vfs>,
     state: Mutex<State>,
@@ -114,7 +114,7 @@ impl State {
 
 impl Inotify {
     /// Makes an instance whose queue holds at most `most_events`.
-    pub fn new(vfs: &Arc<Vfs>, most_events: u64, charge: UserCharge) -> Arc<Inotify> {
+    pub(crate) fn new(vfs: &Arc<Vfs>, most_events: u64, charge: UserCharge) -> Arc<Inotify> {
         Arc::new_cyclic(|me| Inotify {
             me: me.clone(),
             vfs: vfs.clone(),
@@ -130,7 +130,7 @@ impl Inotify {
     ///
     /// # Errors
     /// `EEXIST` with `IN_MASK_CREATE` if it is watched already; `ENOSPC` at the user's limit of watches.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         inode: &Arc<dyn Inode>,
         mask: InotifyMask,
@@ -178,7 +178,7 @@ impl Inotify {
     ///
     /// # Errors
     /// `EINVAL` if there is no such watch.
-    pub fn remove(&self, wd: i32) -> Result<(), Errno> {
+    pub(crate) fn remove(&self, wd: i32) -> Result<(), Errno> {
         let mut state = self.state.lock();
         let removed = state.take(wd).ok_or_else(|| Errno::EINVAL.here())?;
         state.push(Event::new(wd, InotifyMask::IN_IGNORED.bits(), 0, None), self.most_events);

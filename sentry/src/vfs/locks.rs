@@ -15,7 +15,7 @@ use crate::vfs::Inode;
 mod waiters;
 
 use waiters::Waiters;
-pub use waiters::Wanted;
+pub(crate) use waiters::Wanted;
 
 /// The owner of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -29,7 +29,7 @@ struct State {
 }
 
 /// A file system context.
-pub struct MountContext {
+pub(crate) struct MountContext {
     vfs: Arc<Vfs>,
     state: Mutex<State>,
 }
@@ -41,12 +41,12 @@ impl MountContext {
     }
 
     /// A context of a new instance of a type.
-    pub fn create(vfs: &Arc<Vfs>, kind: &'static FileSystemType) -> Arc<Self> {
+    pub(crate) fn create(vfs: &Arc<Vfs>, kind: &'static FileSystemType) -> Arc<Self> {
         Self::with(vfs, Phase::Creating(kind), None)
     }
 
     /// A context that changes an instance.
-    pub fn change(super_block: Arc<SuperBlock>) -> Arc<Self> {
+    pub(crate) fn change(super_block: Arc<SuperBlock>) -> Arc<Self> {
         Self::with(&super_block.root.vfs().clone(), Phase::Changing, Some(super_block))
     }
 
@@ -54,7 +54,7 @@ impl MountContext {
     ///
     /// # Errors
     /// `EBUSY` in the wrong phase; `EINVAL` for a second source.
-    pub fn set(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), Errno> {
+    pub(crate) fn set(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Created) {
             return Err(Errno::EBUSY.here());
@@ -84,7 +84,7 @@ impl MountContext {
     ///
     /// # Errors
     /// `EBUSY` if it is already made; errors of the file system.
-    pub fn make(&self, kernel: &Arc<Kernel>) -> Result<(), Errno> {
+    pub(crate) fn make(&self, kernel: &Arc<Kernel>) -> Result<(), Errno> {
         let (kind, parameters, read_only) = {
             let mut state = self.state.lock();
             let Phase::Creating(kind) = state.phase else { return Err(Errno::EBUSY.here()) };
@@ -104,7 +104,7 @@ impl MountContext {
     /// # Errors
     /// `EBUSY` if the context has no existing instance, or the file system cannot become read-only; `EINVAL` from the
     /// file system.
-    pub fn apply(&self) -> Result<(), Errno> {
+    pub(crate) fn apply(&self) -> Result<(), Errno> {
         let (super_block, parameters, read_only) = {
             let mut state = self.state.lock();
             let (Phase::Changing, Some(super_block)) = (&state.phase, state.super_block.clone()) else {
@@ -120,7 +120,7 @@ impl MountContext {
     ///
     /// # Errors
     /// `EINVAL` before the instance is made; `EBUSY` at the second call.
-    pub fn mount(&self, options: MountOptions) -> Result<Arc<Mount>, Errno> {
+    pub(crate) fn mount(&self, options: MountOptions) -> Result<Arc<Mount>, Errno> {
         let mut state = self.state.lock();
         let super_block = state.super_block.clone().ok_or_else(|| Errno::EINVAL.here())?;
         if !matches!(state.phase, Phase::Created) {

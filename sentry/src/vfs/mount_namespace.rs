@@ -18,7 +18,7 @@ use crate::wait::WaitQueue;
 const FIRST_NAMESPACE: u64 = 0xf000_0000;
 
 /// State shared by all mount namespaces of a kernel.
-pub struct MountTrees {
+pub(super) struct MountTrees {
     /// Held over every change of a tree, since changes may propagate to other namespaces.
     change: Mutex<()>,
     /// Notified of each change of any tree.

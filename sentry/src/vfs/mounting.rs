@@ -39,7 +39,7 @@ fn check_room(namespace: &MountNamespace, tree: &Arc<Mount>, place: &Path) -> Re
 ///
 /// # Errors
 /// `EINVAL` if the place is not in this namespace, `ENOSPC` for too many mounts, `ENOTDIR`, `ENOENT`.
-pub fn mount(
+pub(crate) fn mount(
     namespace: &Arc<MountNamespace>,
     super_block: Arc<SuperBlock>,
     source: Vec<u8>,
@@ -60,7 +60,7 @@ pub fn mount(
 }
 
 /// Returns `EINVAL` unless the mount is in the namespace.
-pub fn check_member(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>) -> Result<(), Errno> {
+pub(crate) fn check_member(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>) -> Result<(), Errno> {
     if mount.namespace().is_some_and(|other| Arc::ptr_eq(&other, namespace)) {
         Ok(())
     } else {
@@ -72,7 +72,7 @@ pub fn check_member(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>) -> Resu
 ///
 /// # Errors
 /// `EINVAL` if the mount cannot be bound; errors of [`mount`].
-pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursive: bool) -> Result<(), Errno> {
+pub(crate) fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursive: bool) -> Result<(), Errno> {
     namespace.change(|| {
         check_killed()?;
         check_member(namespace, &place.mount)?;
@@ -97,7 +97,11 @@ pub fn bind(namespace: &Arc<MountNamespace>, what: &Path, place: &Path, recursiv
 ///
 /// # Errors
 /// `EINVAL` if the mount cannot be bound; `ENOMEM`.
-pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bool) -> Result<Arc<Mount>, Errno> {
+pub(crate) fn copy_detached(
+    namespace: &Arc<MountNamespace>,
+    what: &Path,
+    recursive: bool,
+) -> Result<Arc<Mount>, Errno> {
     namespace.change(|| {
         check_killed()?;
         if what.mount.namespace().is_some() {
@@ -120,7 +124,7 @@ pub fn copy_detached(namespace: &Arc<MountNamespace>, what: &Path, recursive: bo
 /// # Errors
 /// `EINVAL` if it is not the root of a mount, is the root of the tree, or is below a shared mount; `ELOOP` for a move
 /// into itself.
-pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) -> Result<(), Errno> {
+pub(crate) fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) -> Result<(), Errno> {
     let mount = &what.mount;
     namespace.change(|| {
         check_killed()?;
@@ -158,7 +162,12 @@ pub fn move_mount(namespace: &Arc<MountNamespace>, what: &Path, place: &Path) ->
 ///
 /// # Errors
 /// `EINVAL` for the root of the tree; `EBUSY` if it is in use. `own` is the number of the caller's references.
-pub fn unmount(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, lazily: bool, own: usize) -> Result<(), Errno> {
+pub(crate) fn unmount(
+    namespace: &Arc<MountNamespace>,
+    mount: &Arc<Mount>,
+    lazily: bool,
+    own: usize,
+) -> Result<(), Errno> {
     let gone = namespace.change(|| {
         check_killed()?;
         check_member(namespace, mount)?;
@@ -236,7 +245,7 @@ fn copies_that_go(tree: &HashMap<u64, Arc<Mount>>) -> Vec<Arc<Mount>> {
 /// # Errors
 /// `EBUSY` if either is on the current root mount; `EINVAL` if it is not the root of a mount, not below the root, or
 /// shared.
-pub fn pivot(
+pub(crate) fn pivot(
     namespace: &Arc<MountNamespace>,
     root: &Path,
     new: &Path,

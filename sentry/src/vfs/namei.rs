@@ -17,7 +17,7 @@ use crate::vfs::{Dentry, Inode, NewInode, Path};
 
 /// A new entry: type, mode before the umask, and what the type requires.
 #[derive(Clone, Copy)]
-pub struct Creation<'a> {
+pub(crate) struct Creation<'a> {
     /// The file type.
     pub kind: FileType,
     /// The lower twelve bits of the requested mode.
@@ -32,17 +32,17 @@ pub struct Creation<'a> {
 
 impl<'a> Creation<'a> {
     /// A file or directory with this mode.
-    pub fn plain(kind: FileType, permissions: u16, umask: u16) -> Self {
+    pub(crate) fn plain(kind: FileType, permissions: u16, umask: u16) -> Self {
         Creation { kind, permissions, umask, special: Device::default(), target: &[] }
     }
 
     /// A symbolic link to `target`.
-    pub fn link(target: &'a [u8]) -> Self {
+    pub(crate) fn link(target: &'a [u8]) -> Self {
         Creation { kind: FileType::Symlink, permissions: 0o777, umask: 0, special: Device::default(), target }
     }
 
     /// Owner, group and mode of the new inode in `directory`.
-    pub fn inode_in(&self, credentials: &Credentials, directory: &dyn Inode) -> Result<NewInode<'a>, Errno> {
+    pub(crate) fn inode_in(&self, credentials: &Credentials, directory: &dyn Inode) -> Result<NewInode<'a>, Errno> {
         let parent = directory.ownership()?;
         let asked = self.permissions & 0o7777;
         let masked = if self.kind == FileType::Symlink { 0 } else { asked & self.umask };
@@ -75,7 +75,7 @@ impl<'a> Creation<'a> {
 ///
 /// # Errors
 /// `EEXIST` takes precedence over errors of permissions, as on Linux.
-pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) -> Result<Path, Errno> {
+pub(crate) fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) -> Result<Path, Errno> {
     let name = target.name(Errno::EEXIST)?;
     let directory = &target.directory;
     let parent = directory.inode()?.clone();
@@ -108,7 +108,7 @@ pub fn create(credentials: &Credentials, target: &Target, new: &Creation<'_>) ->
 }
 
 /// Creates a hard link to the inode of `source`; `protected` applies `fs.protected_hardlinks`.
-pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected: bool) -> Result<(), Errno> {
+pub(crate) fn link(credentials: &Credentials, source: &Path, target: &Target, protected: bool) -> Result<(), Errno> {
     let name = target.name(Errno::EEXIST)?;
     let directory = &target.directory;
     let inode = source.inode()?.clone();
@@ -144,13 +144,13 @@ pub fn link(credentials: &Credentials, source: &Path, target: &Target, protected
 }
 
 /// Removes an entry that is not a directory.
-pub fn unlink(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
+pub(crate) fn unlink(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
     let name = target.name(Errno::EISDIR)?;
     remove(credentials, target, name, false)
 }
 
 /// Removes an empty directory.
-pub fn rmdir(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
+pub(crate) fn rmdir(credentials: &Credentials, target: &Target) -> Result<(), Errno> {
     let name = match &target.last {
         Last::Name(name) => name,
         Last::Dot => return Err(Errno::EINVAL.here()),
@@ -203,7 +203,7 @@ fn check_kind(victim: &Dentry, as_directory: bool) -> Result<(), Errno> {
 }
 
 /// Moves an entry, with the flags of renameat2(2), whose combinations the caller has checked.
-pub fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: RenameFlags) -> Result<(), Errno> {
+pub(crate) fn rename(credentials: &Credentials, from: &Target, to: &Target, flags: RenameFlags) -> Result<(), Errno> {
     let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
     if !Arc::ptr_eq(&from.directory.mount, &to.directory.mount) {
         return Err(Errno::EXDEV.here());

@@ -11,7 +11,7 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::{Dentry, Inode, Path, Vfs};
 
 /// The receiver of an inode's events: a watch of an inotify instance.
-pub trait Watcher: Send + Sync {
+pub(crate) trait Watcher: Send + Sync {
     /// Reports an event of the inode, or of the entry `name` of a watched directory. `mask` has `IN_` bits (with
     /// `IN_ISDIR`, and `IN_EXCL_UNLINK` for an entry whose name was removed), whether or not the watch includes them;
     /// `cookie` connects the two events of a rename.
@@ -25,7 +25,7 @@ type Key = (u64, u64);
 type Registry = BTreeMap<Key, BTreeMap<u64, Weak<dyn Watcher>>>;
 
 /// The watches of a kernel.
-pub struct Watches {
+pub(crate) struct Watches {
     /// The number of watches, so that events are cheap without any.
     count: AtomicUsize,
     registry: Mutex<Registry>,
@@ -61,7 +61,7 @@ impl Watches {
 }
 
 /// A watch, which is removed when dropped.
-pub struct Watch {
+pub(crate) struct Watch {
     vfs: Arc<Vfs>,
     key: Key,
     id: u64,
@@ -71,7 +71,7 @@ pub struct Watch {
 
 impl Watch {
     /// The key of the inode, equal for equal inodes.
-    pub fn key(&self) -> (u64, u64) {
+    pub(crate) fn key(&self) -> (u64, u64) {
         self.key
     }
 }
@@ -98,7 +98,7 @@ fn key(inode: &dyn Inode) -> Option<Key> {
 ///
 /// # Errors
 /// Errors of reading the inode's identity.
-pub fn watch(vfs: &Arc<Vfs>, inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>) -> Result<Watch, Errno> {
+pub(crate) fn watch(vfs: &Arc<Vfs>, inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>) -> Result<Watch, Errno> {
     let (device, number) = inode.identity()?;
     let key = (device.raw(), number);
     let id = vfs.watches.next_watch.fetch_add(1, Ordering::Relaxed);
@@ -108,24 +108,24 @@ pub fn watch(vfs: &Arc<Vfs>, inode: &Arc<dyn Inode>, watcher: Weak<dyn Watcher>)
 }
 
 /// Events, as bits of `inotify_event.mask`.
-#[expect(missing_docs, reason = "the names of inotify(7)")]
-pub mod mask {
-    pub const IN_ACCESS: u32 = 0x1;
-    pub const IN_MODIFY: u32 = 0x2;
-    pub const IN_ATTRIB: u32 = 0x4;
-    pub const IN_CLOSE_WRITE: u32 = 0x8;
-    pub const IN_CLOSE_NOWRITE: u32 = 0x10;
-    pub const IN_OPEN: u32 = 0x20;
-    pub const IN_MOVED_FROM: u32 = 0x40;
-    pub const IN_MOVED_TO: u32 = 0x80;
-    pub const IN_CREATE: u32 = 0x100;
-    pub const IN_DELETE: u32 = 0x200;
-    pub const IN_DELETE_SELF: u32 = 0x400;
-    pub const IN_MOVE_SELF: u32 = 0x800;
-    pub const IN_UNMOUNT: u32 = 0x2000;
+#[allow(clippy::missing_docs_in_private_items, reason = "the names of inotify(7)")]
+pub(crate) mod mask {
+    pub(crate) const IN_ACCESS: u32 = 0x1;
+    pub(crate) const IN_MODIFY: u32 = 0x2;
+    pub(crate) const IN_ATTRIB: u32 = 0x4;
+    pub(crate) const IN_CLOSE_WRITE: u32 = 0x8;
+    pub(crate) const IN_CLOSE_NOWRITE: u32 = 0x10;
+    pub(crate) const IN_OPEN: u32 = 0x20;
+    pub(crate) const IN_MOVED_FROM: u32 = 0x40;
+    pub(crate) const IN_MOVED_TO: u32 = 0x80;
+    pub(crate) const IN_CREATE: u32 = 0x100;
+    pub(crate) const IN_DELETE: u32 = 0x200;
+    pub(crate) const IN_DELETE_SELF: u32 = 0x400;
+    pub(crate) const IN_MOVE_SELF: u32 = 0x800;
+    pub(crate) const IN_UNMOUNT: u32 = 0x2000;
     /// In an event: the entry's name was removed.
-    pub const IN_EXCL_UNLINK: u32 = 0x400_0000;
-    pub const IN_ISDIR: u32 = 0x4000_0000;
+    pub(crate) const IN_EXCL_UNLINK: u32 = 0x400_0000;
+    pub(crate) const IN_ISDIR: u32 = 0x4000_0000;
 }
 
 fn directory_bit(dentry: &Dentry) -> u32 {
@@ -134,7 +134,7 @@ fn directory_bit(dentry: &Dentry) -> u32 {
 
 /// Reports an event of the file at a path (`IN_ACCESS`, `IN_MODIFY`, `IN_ATTRIB`, `IN_OPEN`, `IN_CLOSE_*`) to watchers
 /// of the file and of its directory.
-pub fn happened(path: &Path, mask: u32) {
+pub(crate) fn happened(path: &Path, mask: u32) {
     if path.dentry.vfs().watches.is_quiet() {
         return;
     }
@@ -155,7 +155,7 @@ fn on_dentry(dentry: &Arc<Dentry>, mask: u32) {
 }
 
 /// Reports `IN_CREATE` or `IN_DELETE` of a directory entry.
-pub fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
+pub(crate) fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
     let watches = &directory.vfs().watches;
     if watches.is_quiet() {
         return;
@@ -166,7 +166,7 @@ pub fn entry(directory: &Dentry, child: &Dentry, name: &[u8], mask: u32) {
 }
 
 /// Reports a change of an inode's link count to its own watchers.
-pub fn links_changed(vfs: &Vfs, inode: &dyn Inode) {
+pub(crate) fn links_changed(vfs: &Vfs, inode: &dyn Inode) {
     if !vfs.watches.is_quiet() {
         vfs.watches.report(inode, mask::IN_ATTRIB, 0, None);
     }
@@ -174,7 +174,7 @@ pub fn links_changed(vfs: &Vfs, inode: &dyn Inode) {
 
 /// Reports the removal of a name: `IN_ATTRIB` for the link count, and `IN_DELETE_SELF` if it was the last name and the
 /// file is not open. For a directory there is no `IN_ATTRIB`.
-pub fn name_removed(name: &Arc<Dentry>) {
+pub(crate) fn name_removed(name: &Arc<Dentry>) {
     if name.vfs().watches.is_quiet() {
         return;
     }
@@ -223,7 +223,14 @@ pub(super) fn unmounted(vfs: &Vfs, device: Device) {
 }
 
 /// Reports the move of an entry between directories, possibly the same, replacing an entry if there was one.
-pub fn moved(from: &Dentry, name: &[u8], to: &Dentry, new_name: &[u8], what: &Dentry, replaced: Option<&Arc<Dentry>>) {
+pub(crate) fn moved(
+    from: &Dentry,
+    name: &[u8],
+    to: &Dentry,
+    new_name: &[u8],
+    what: &Dentry,
+    replaced: Option<&Arc<Dentry>>,
+) {
     let watches = &what.vfs().watches;
     if watches.is_quiet() {
         return;

@@ -17,7 +17,7 @@ use crate::vfs::{Caller, Dentry, File, FileDescription, Inode, MountOptions, Pat
 
 /// The parameters of open(2).
 #[derive(Clone, Copy)]
-pub struct How {
+pub(crate) struct How {
     /// Flags of open(2), checked by the caller.
     pub flags: OpenFlags,
     /// The mode of a file that is created.
@@ -53,7 +53,12 @@ impl File for PathOnly {
 ///
 /// # Errors
 /// Errors of open(2); a restart if a signal arrives while opening a fifo or terminal waits.
-pub fn open(caller: &dyn Caller, scope: &Scope<'_>, path: &[u8], how: How) -> Result<Arc<FileDescription>, SysError> {
+pub(crate) fn open(
+    caller: &dyn Caller,
+    scope: &Scope<'_>,
+    path: &[u8],
+    how: How,
+) -> Result<Arc<FileDescription>, SysError> {
     let flags = how.flags;
     let follow = !flags.contains(OpenFlags::O_NOFOLLOW);
     if flags.contains(OpenFlags::O_PATH) {
@@ -74,7 +79,7 @@ pub fn open(caller: &dyn Caller, scope: &Scope<'_>, path: &[u8], how: How) -> Re
 }
 
 /// The description of a place for `O_PATH`.
-pub fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescription>, SysError> {
+pub(crate) fn open_path_only(path: Path, flags: OpenFlags) -> Result<Arc<FileDescription>, SysError> {
     let kept = OpenFlags::O_PATH | OpenFlags::O_DIRECTORY | OpenFlags::O_NOFOLLOW;
     if flags.contains(OpenFlags::O_DIRECTORY) && !path.dentry.is_directory() {
         return Err(Errno::ENOTDIR.here().into());
@@ -118,7 +123,7 @@ fn open_or_make(
     let exclusive = how.flags.contains(OpenFlags::O_EXCL);
     let mut walk = Walk::new(scope, path)?;
     loop {
-        walk.to_last()?;
+        walk.advance_to_last()?;
         let Last::Name(name) = walk.last().clone() else {
             walk.enter_last(true)?;
             return Err(if exclusive { Errno::EEXIST.here() } else { Errno::EISDIR.here() }.into());

@@ -16,7 +16,7 @@ use crate::vfs::{FileDescription, Inode, MountOptions, Path, Vfs};
 ///
 /// # Errors
 /// Errors of the walk and of [`open_found`].
-pub fn open(scope: &Scope<'_>, path: &[u8]) -> Result<Arc<FileDescription>, Errno> {
+pub(crate) fn open(scope: &Scope<'_>, path: &[u8]) -> Result<Arc<FileDescription>, Errno> {
     open_found(scope, scope.resolve(path, true)?)
 }
 
@@ -24,7 +24,7 @@ pub fn open(scope: &Scope<'_>, path: &[u8]) -> Result<Arc<FileDescription>, Errn
 ///
 /// # Errors
 /// Errors of [`open_inode`].
-pub fn open_found(scope: &Scope<'_>, path: Path) -> Result<Arc<FileDescription>, Errno> {
+pub(crate) fn open_found(scope: &Scope<'_>, path: Path) -> Result<Arc<FileDescription>, Errno> {
     let inode = path.inode()?.clone();
     open_inode(scope.root.dentry.vfs(), scope.credentials, inode, Some(path))
 }
@@ -34,7 +34,7 @@ pub fn open_found(scope: &Scope<'_>, path: Path) -> Result<Arc<FileDescription>,
 /// # Errors
 /// `EACCES` if it is not a regular file, its mount forbids execution, or execute permission is missing; `ETXTBSY` while
 /// it is open for writing.
-pub fn open_inode(
+pub(crate) fn open_inode(
     vfs: &Arc<Vfs>,
     credentials: &Credentials,
     inode: Arc<dyn Inode>,

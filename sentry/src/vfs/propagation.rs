@@ -16,7 +16,7 @@ struct Group {
 }
 
 /// The peer groups of a kernel, by ID.
-pub struct PeerGroups {
+pub(crate) struct PeerGroups {
     groups: Mutex<HashMap<u32, Group>>,
     next: AtomicU32,
 }
@@ -78,7 +78,7 @@ fn share(mount: &Arc<Mount>) {
 
 /// A propagation type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spreading {
+pub(crate) enum Spreading {
     /// Sends changes to its peers and receives theirs.
     Shared,
     /// Neither sends nor receives changes.
@@ -90,7 +90,7 @@ pub enum Spreading {
 }
 
 /// Sets the propagation type of a mount and, if `recursive`, of all its descendants.
-pub fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: Spreading, recursive: bool) {
+pub(crate) fn set_spreading(namespace: &MountNamespace, mount: &Arc<Mount>, spreading: Spreading, recursive: bool) {
     namespace.change(|| {
         let mounts = if recursive { mount.tree() } else { vec![mount.clone()] };
         for mount in mounts {

@@ -21,7 +21,7 @@ pub enum SignalIo {
 }
 
 /// The receiver of a file's signals (`F_SETOWN`), with the credentials of the process that set it.
-pub trait SignalOwner: Send + Sync {
+pub(crate) trait SignalOwner: Send + Sync {
     /// Sends the signal of an event: `asked` (`F_SETSIG`) with its code and band if it is set and the queue has room
     /// for it, else a plain SIGIO. `fd` is the descriptor through which `O_ASYNC` was set.
     fn tell(&self, asked: Option<Signal>, fd: i32, event: SigioEvent);
@@ -56,18 +56,18 @@ impl SignalSource for FileDescription {
 }
 
 /// The owner of a file's signals as `F_GETOWN_EX` returns it; ID 0 if there is none or it no longer exists.
-pub fn owner(description: &FileDescription) -> FOwnerEx {
+pub(crate) fn owner(description: &FileDescription) -> FOwnerEx {
     let nobody = FOwnerEx { type_: OwnerType::F_OWNER_TID.raw(), pid: 0 };
     description.owner().map_or(nobody, |owner| owner.named())
 }
 
 /// The owner as `F_GETOWN` returns it: negative for a process group.
-pub fn signed_owner(description: &FileDescription) -> i32 {
+pub(crate) fn signed_owner(description: &FileDescription) -> i32 {
     let owner = owner(description);
     if owner.type_ == OwnerType::F_OWNER_PGRP.raw() { owner.pid.wrapping_neg() } else { owner.pid }
 }
 
 /// The real and effective user IDs of the process that set the owner (`F_GETOWNER_UIDS`).
-pub fn owner_users(description: &FileDescription) -> [u32; 2] {
+pub(crate) fn owner_users(description: &FileDescription) -> [u32; 2] {
     description.owner().map_or([0, 0], |owner| owner.users())
 }

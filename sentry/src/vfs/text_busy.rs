@@ -31,7 +31,7 @@ impl FileUses {
 }
 
 /// A use of a regular file, for writing or execution, which ends when dropped.
-pub struct FileUse {
+pub(crate) struct FileUse {
     vfs: Arc<Vfs>,
     key: Key,
     writes: bool,
@@ -42,7 +42,7 @@ impl FileUse {
     ///
     /// # Errors
     /// `ETXTBSY` if it is in use the other way; errors of reading attributes.
-    pub fn begin(vfs: &Arc<Vfs>, inode: &dyn Inode, writes: bool) -> Result<Option<FileUse>, Errno> {
+    pub(crate) fn begin(vfs: &Arc<Vfs>, inode: &dyn Inode, writes: bool) -> Result<Option<FileUse>, Errno> {
         if inode.kind() != FileType::Regular {
             return Ok(None);
         }

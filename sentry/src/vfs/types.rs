@@ -8,7 +8,7 @@ use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 
 /// Makes an instance from the option text of mount(2).
-pub type Make = fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>;
+pub(crate) type Make = fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>;
 
 /// A file system type.
 pub struct FileSystemType {

@@ -12,7 +12,7 @@ use crate::vfs::access::{self, Access};
 use crate::vfs::{Caller, Dentry, Inode, MountOptions, Path};
 
 /// The starting points, credentials and restrictions of path walks.
-pub struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     /// The credentials for permission checks.
     pub credentials: &'a Credentials,
     /// The root directory, for absolute paths; `..` does not leave it.
@@ -27,7 +27,7 @@ pub struct Scope<'a> {
 
 /// The last component of a path, not yet looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Last {
+pub(crate) enum Last {
     /// A name.
     Name(Rc<[u8]>),
     /// `.`
@@ -39,7 +39,7 @@ pub enum Last {
 }
 
 /// The place where an entry is created, removed or moved: a directory and a last component.
-pub struct Target {
+pub(crate) struct Target {
     /// The directory, which exists and is searchable.
     pub directory: Path,
     /// The last component.
@@ -54,7 +54,7 @@ impl Target {
     /// # Errors
     /// `otherwise` for `.`, `..` and `/`.
     #[track_caller]
-    pub fn name(&self, otherwise: Errno) -> Result<&[u8], Errno> {
+    pub(crate) fn name(&self, otherwise: Errno) -> Result<&[u8], Errno> {
         match &self.last {
             Last::Name(name) => Ok(name),
             _ => Err(otherwise.here()),
@@ -64,7 +64,7 @@ impl Target {
 
 impl<'a> Scope<'a> {
     /// A scope for paths given by the kernel itself: from the root, without a caller.
-    pub fn kernel(credentials: &'a Credentials, root: Path) -> Self {
+    pub(crate) fn kernel(credentials: &'a Credentials, root: Path) -> Self {
         Scope { credentials, start: root.clone(), root, caller: None, resolve: ResolveFlags::empty() }
     }
 
@@ -73,19 +73,19 @@ impl<'a> Scope<'a> {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, errors of the file system, and `EXDEV` and `EAGAIN` from
     /// restrictions of openat2(2).
-    pub fn resolve(&self, path: &[u8], follow: bool) -> Result<Path, Errno> {
+    pub(crate) fn resolve(&self, path: &[u8], follow: bool) -> Result<Path, Errno> {
         self.walk_whole(path, follow)?.finish()
     }
 
     /// Resolves a path for umount2(2): to the topmost mount of the place, without marking it as used.
-    pub fn resolve_mount(&self, path: &[u8], follow: bool) -> Result<Path, Errno> {
+    pub(crate) fn resolve_mount(&self, path: &[u8], follow: bool) -> Result<Path, Errno> {
         Ok(self.walk_whole(path, follow)?.at.topmost())
     }
 
     fn walk_whole(&self, path: &[u8], follow: bool) -> Result<Walk<'_>, Errno> {
         let mut walk = Walk::new(self, path)?;
         loop {
-            walk.to_last()?;
+            walk.advance_to_last()?;
             if walk.enter_last(follow)? {
                 return Ok(walk);
             }
@@ -93,9 +93,9 @@ impl<'a> Scope<'a> {
     }
 
     /// Resolves all but the last component.
-    pub fn parent(&self, path: &[u8]) -> Result<Target, Errno> {
+    pub(crate) fn parent(&self, path: &[u8]) -> Result<Target, Errno> {
         let mut walk = Walk::new(self, path)?;
-        walk.to_last()?;
+        walk.advance_to_last()?;
         Ok(walk.target())
     }
 }
@@ -106,7 +106,7 @@ struct Frame {
 }
 
 /// A path walk in progress: a place, and the rest of the path and of the links being followed.
-pub struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     scope: &'a Scope<'a>,
     root: Path,
     /// The state of the tree at the start of a walk that may not leave its root.
@@ -123,7 +123,7 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// `ENOENT` for the empty path; `EXDEV` for an absolute one with `RESOLVE_BENEATH`.
-    pub fn new(scope: &'a Scope<'a>, path: &[u8]) -> Result<Self, Errno> {
+    pub(crate) fn new(scope: &'a Scope<'a>, path: &[u8]) -> Result<Self, Errno> {
         if path.is_empty() {
             return Err(Errno::ENOENT.here());
         }
@@ -207,7 +207,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks up to the last component, which [`last`](Self::last) then returns.
-    pub fn to_last(&mut self) -> Result<(), Errno> {
+    pub(crate) fn advance_to_last(&mut self) -> Result<(), Errno> {
         loop {
             let Some(component) = self.next() else {
                 // Only slashes are left: after links, the place reached is the last component.
@@ -230,28 +230,28 @@ impl<'a> Walk<'a> {
     }
 
     /// The last component and its directory, after [`to_last`](Self::to_last).
-    pub fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         Target { directory: self.at.clone(), last: self.last.clone(), trailing_slash: self.trailing_slash }
     }
 
     /// The last component.
-    pub fn last(&self) -> &Last {
+    pub(crate) fn last(&self) -> &Last {
         &self.last
     }
 
     /// Whether slashes follow the last component.
-    pub fn has_trailing_slash(&self) -> bool {
+    pub(crate) fn has_trailing_slash(&self) -> bool {
         self.trailing_slash
     }
 
     /// The directory of the last component.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.at
     }
 
     /// Looks up and enters the last component. Returns false if it is a link to follow; the caller then continues with
     /// [`to_last`](Self::to_last) in its target.
-    pub fn enter_last(&mut self, follow: bool) -> Result<bool, Errno> {
+    pub(crate) fn enter_last(&mut self, follow: bool) -> Result<bool, Errno> {
         let component = std::mem::replace(&mut self.last, Last::Root);
         if self.step(component, follow || self.trailing_slash, true)? {
             return Ok(false);
@@ -263,7 +263,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Like [`enter_last`](Self::enter_last), for an entry that the caller has already looked up or created.
-    pub fn enter_found(&mut self, found: Arc<Dentry>, follow: bool) -> Result<bool, Errno> {
+    pub(crate) fn enter_found(&mut self, found: Arc<Dentry>, follow: bool) -> Result<bool, Errno> {
         if self.enter(found, follow || self.trailing_slash, true)? {
             return Ok(false);
         }
@@ -277,7 +277,7 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// `EXDEV` if a walk that may not leave its root was moved out of it.
-    pub fn finish(self) -> Result<Path, Errno> {
+    pub(crate) fn finish(self) -> Result<Path, Errno> {
         if self.confined.is_some() {
             let vfs = self.at.dentry.vfs();
             let _still = vfs.renames.lock_killable()?;
@@ -314,7 +314,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Looks up a name in the place reached; the result may be negative.
-    pub fn look_up(&self, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+    pub(crate) fn look_up(&self, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
         if self.forbids(ResolveFlags::RESOLVE_CACHED) {
             return self.at.dentry.cached(name).ok_or_else(|| Errno::EAGAIN.here());
         }

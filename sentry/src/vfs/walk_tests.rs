@@ -238,15 +238,15 @@ fn a_confined_walk_that_goes_up_notices_changes_of_the_tree() {
             let mut up = Walk::new(&scope, b"a/../a/.").expect("a path");
             let mut down = Walk::new(&scope, b"a/.").expect("a path");
             change();
-            assert_eq!(up.to_last().err(), Some(Errno::EAGAIN));
-            assert!(down.to_last().is_ok(), "only the way up depends on the tree");
+            assert_eq!(up.advance_to_last().err(), Some(Errno::EAGAIN));
+            assert!(down.advance_to_last().is_ok(), "only the way up depends on the tree");
             assert!(scope.resolve(b"a/..", true).is_ok_and(|place| place.is(&start)));
         }
     }
     // Walks that may go anywhere do not ask.
     let mut free = Walk::new(&kernel, b"/in/a/..").expect("a path");
     move_entry(&kernel, b"/in/a/b", b"/in/a/c");
-    assert!(free.to_last().is_ok() && free.enter_last(true).is_ok());
+    assert!(free.advance_to_last().is_ok() && free.enter_last(true).is_ok());
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_confined_walk_ends_beneath_its_root() {
     let start = kernel.resolve(b"/in", true).expect("it is there");
     let scope = Scope { start, resolve: ResolveFlags::RESOLVE_IN_ROOT, ..Scope::kernel(&credentials, root.clone()) };
     let mut walk = Walk::new(&scope, b"a/b").expect("a path");
-    walk.to_last().expect("a is there");
+    walk.advance_to_last().expect("a is there");
     assert!(walk.enter_last(true).is_ok());
     move_entry(&kernel, b"/in/a/b", b"/out/b");
     assert_eq!(walk.finish().err(), Some(Errno::EXDEV));

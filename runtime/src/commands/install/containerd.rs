@@ -13,7 +13,7 @@ const VERSION: &str = "version = 2\n";
 /// # Errors
 /// The text is not valid TOML, has a section of this name that Amber did not write, or defines the runtimes in a form
 /// that a section cannot extend.
-pub fn add(text: Option<&str>, program: &str) -> Result<String> {
+pub(super) fn add(text: Option<&str>, program: &str) -> Result<String> {
     let rest = match text {
         Some(text) => strip(text),
         None => VERSION.to_owned(),
@@ -56,7 +56,7 @@ fn plugin(document: &DocumentMut) -> Result<&'static str> {
 ///
 /// # Errors
 /// Never fails; the type is that of [`Target::remove`](super::Target).
-pub fn remove(text: &str) -> Result<Option<String>> {
+pub(super) fn remove(text: &str) -> Result<Option<String>> {
     let rest = strip(text);
     Ok((rest != VERSION || rest == text).then_some(rest))
 }

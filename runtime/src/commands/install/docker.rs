@@ -9,7 +9,7 @@ use super::NAME;
 ///
 /// # Errors
 /// The file is not a JSON object.
-pub fn add(text: Option<&str>, program: &str) -> Result<String> {
+pub(super) fn add(text: Option<&str>, program: &str) -> Result<String> {
     let text = text.filter(|text| !text.trim().is_empty());
     let Some(text) = text else {
         return Ok(format!("{}\n", pretty(&json!({"runtimes": {NAME: {"path": program}}}))?));
@@ -39,7 +39,7 @@ pub fn add(text: Option<&str>, program: &str) -> Result<String> {
 ///
 /// # Errors
 /// The file is not a JSON object.
-pub fn remove(text: &str) -> Result<Option<String>> {
+pub(super) fn remove(text: &str) -> Result<Option<String>> {
     let mut config = parse(text)?;
     let members = config.as_object_mut().context("it must be an object")?;
     let Some(runtimes) = members.get_mut("runtimes").and_then(Value::as_object_mut) else {
@@ -58,7 +58,7 @@ pub fn remove(text: &str) -> Result<Option<String>> {
 }
 
 /// Whether two texts are equal as JSON.
-pub fn same(one: &str, other: Option<&str>) -> bool {
+pub(super) fn same(one: &str, other: Option<&str>) -> bool {
     let value = |text: &str| serde_json::from_str::<Value>(text).ok();
     let one = value(one);
     one.is_some() && one == other.map_or(Some(json!({})), value)

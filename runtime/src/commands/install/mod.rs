@@ -80,7 +80,7 @@ struct Change<'a> {
 ///
 /// # Errors
 /// A configuration is invalid or cannot be written.
-pub fn install(args: &InstallArgs) -> Result<u8> {
+pub(super) fn install(args: &InstallArgs) -> Result<u8> {
     let program = env::current_exe().context("the path of this program")?;
     let program = program.to_str().context("the path of this program is not UTF-8")?;
     let change = |target: &Target, text: Option<&str>| (target.add)(text, program).map(Some);
@@ -106,7 +106,7 @@ pub fn install(args: &InstallArgs) -> Result<u8> {
 ///
 /// # Errors
 /// As for [`install`].
-pub fn uninstall(args: &InstallArgs) -> Result<u8> {
+pub(super) fn uninstall(args: &InstallArgs) -> Result<u8> {
     let change = |target: &Target, text: Option<&str>| match text {
         Some(text) => (target.remove)(text),
         None => Ok(None),

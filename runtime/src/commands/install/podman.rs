@@ -6,7 +6,7 @@ use anyhow::Result;
 ///
 /// # Errors
 /// Never fails; the type is that of [`Target::add`](super::Target).
-pub fn add(_text: Option<&str>, program: &str) -> Result<String> {
+pub(super) fn add(_text: Option<&str>, program: &str) -> Result<String> {
     Ok(format!("# Written by amber install.\n[engine.runtimes]\namber = [{program:?}]\n"))
 }
 
@@ -14,6 +14,6 @@ pub fn add(_text: Option<&str>, program: &str) -> Result<String> {
 ///
 /// # Errors
 /// Never fails; the type is that of [`Target::remove`](super::Target).
-pub fn remove(_text: &str) -> Result<Option<String>> {
+pub(super) fn remove(_text: &str) -> Result<Option<String>> {
     Ok(None)
 }

@@ -3,12 +3,12 @@
 use anyhow::{Result, bail, ensure};
 
 /// The weight of CPU time: maps the range from 2 to 262144 to that from 1 to 10000.
-pub fn weight(shares: u64) -> u64 {
+pub(crate) fn weight(shares: u64) -> u64 {
     1 + shares.clamp(2, 262_144).saturating_sub(2) * 9999 / 262_142
 }
 
 /// The weight of block I/O: maps the range from 10 to 1000 to that from 1 to 10000.
-pub fn io_weight(weight: u16) -> u64 {
+pub(crate) fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.clamp(10, 1000)).saturating_sub(10) * 9999 / 990
 }
 
@@ -17,7 +17,7 @@ pub fn io_weight(weight: u16) -> u64 {
 ///
 /// # Errors
 /// The combination is invalid.
-pub fn swap(memory: i64, both: i64) -> Result<Option<i64>> {
+pub(crate) fn swap(memory: i64, both: i64) -> Result<Option<i64>> {
     match (memory, both) {
         // Unlimited memory implies unlimited swap.
         (-1, 0) | (_, -1) => Ok(Some(-1)),

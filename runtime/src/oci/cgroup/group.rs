@@ -13,7 +13,7 @@ use crate::oci::systemd::{self, Manager, Scope};
 
 /// The control group of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ControlGroup {
+pub(crate) struct ControlGroup {
     /// Its directories.
     pub place: CgroupPlace,
     /// Its systemd unit, if there is one.
@@ -27,7 +27,7 @@ impl ControlGroup {
     ///
     /// # Errors
     /// The host does not permit it, the group has processes, or a limit is refused.
-    pub fn make(path: Option<&Path>, id: &str, resources: &LinuxResources) -> Result<Option<ControlGroup>> {
+    pub(crate) fn make(path: Option<&Path>, id: &str, resources: &LinuxResources) -> Result<Option<ControlGroup>> {
         let Some(place) = CgroupPlace::find(path, id)? else { return Ok(None) };
         place.make()?;
         // Processes in the group would be killed with the container.
@@ -44,7 +44,7 @@ impl ControlGroup {
     ///
     /// # Errors
     /// There is no systemd, or it refuses the unit, or a limit is refused.
-    pub fn start(
+    pub(crate) fn start(
         scope: Scope,
         pid: i32,
         id: &str,
@@ -77,7 +77,7 @@ impl ControlGroup {
     ///
     /// # Errors
     /// The limits cannot be converted to JSON.
-    pub fn with(&self, changes: &LinuxResources) -> Result<LinuxResources> {
+    pub(crate) fn with(&self, changes: &LinuxResources) -> Result<LinuxResources> {
         merged(&self.resources, changes)
     }
 
@@ -85,7 +85,7 @@ impl ControlGroup {
     ///
     /// # Errors
     /// A limit is refused; systemd keeps those set before.
-    pub fn update(&mut self, changes: &LinuxResources) -> Result<()> {
+    pub(crate) fn update(&mut self, changes: &LinuxResources) -> Result<()> {
         let merged = self.with(changes)?;
         if let Some(scope) = &self.scope {
             let mut manager = Manager::connect(scope.user)?;
@@ -101,7 +101,7 @@ impl ControlGroup {
     ///
     /// # Errors
     /// A process does not end.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         if let Some(scope) = &self.scope {
             self.place.kill();
             // If the manager is unreachable, it notices the end when the group is empty.

@@ -7,7 +7,7 @@
 //! Own code: the maintained libraries (`libcgroups`, `cgroups-rs`) depend on a second nix, a parser of all of /proc or
 //! an asynchronous runtime, and require device rules, which have no use for a guest without access to host devices.
 
-pub mod convert;
+pub(crate) mod convert;
 mod group;
 mod stats;
 mod v1;
@@ -29,7 +29,7 @@ use oci_spec::runtime::{LinuxRdma, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use crate::mountinfo;
-pub use group::ControlGroup;
+pub(crate) use group::ControlGroup;
 
 /// The usual mount point of cgroups.
 const MOUNTED: &str = "/sys/fs/cgroup";
@@ -39,11 +39,11 @@ const MOUNTED: &str = "/sys/fs/cgroup";
 const OWN_MEMORY: i64 = 64 << 20;
 
 /// The period of CPU time if only a quota is set, in microseconds.
-pub const DEFAULT_PERIOD: u64 = 100_000;
+pub(crate) const DEFAULT_PERIOD: u64 = 100_000;
 
 /// The directories of a control group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CgroupPlace {
+pub(crate) enum CgroupPlace {
     /// The directory in each hierarchy, by the hierarchy's name in `/proc/self/cgroup`.
     V1(BTreeMap<String, PathBuf>),
     /// The directory in the only hierarchy.
@@ -56,7 +56,7 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// The host's mounts cannot be read.
-    pub fn find(path: Option<&Path>, id: &str) -> Result<Option<CgroupPlace>> {
+    pub(crate) fn find(path: Option<&Path>, id: &str) -> Result<Option<CgroupPlace>> {
         // A path with a leading slash is relative to the root of the hierarchies, any other to this process's group.
         let (absolute, relative) = match path {
             Some(path) if !path.as_os_str().is_empty() => (path.is_absolute(), clean(path)),
@@ -74,7 +74,7 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// The host does not permit it.
-    pub fn make(&self) -> io::Result<()> {
+    pub(crate) fn make(&self) -> io::Result<()> {
         match self {
             CgroupPlace::V1(places) => v1::make(places),
             CgroupPlace::V2(place) => v2::make(place),
@@ -85,7 +85,7 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// The host refuses a limit; the message names the file.
-    pub fn limit(&self, resources: &LinuxResources) -> Result<()> {
+    pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<()> {
         match self {
             CgroupPlace::V1(places) => v1::limit(places, resources),
             CgroupPlace::V2(place) => v2::limit(place, resources),
@@ -96,7 +96,7 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// The host does not permit it.
-    pub fn add(&self, pid: i32) -> io::Result<()> {
+    pub(crate) fn add(&self, pid: i32) -> io::Result<()> {
         self.directories().try_for_each(|place| write(&place.join("cgroup.procs"), &pid.to_string()))
     }
 
@@ -104,7 +104,7 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// The group no longer exists, or does not freeze in time.
-    pub fn freeze(&self, frozen: bool) -> Result<bool> {
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<bool> {
         match self {
             CgroupPlace::V1(places) => v1::freeze(places, frozen),
             CgroupPlace::V2(place) => v2::freeze(place, frozen),
@@ -112,7 +112,7 @@ impl CgroupPlace {
     }
 
     /// The statistics of the group, in the format of `runc events`.
-    pub fn stats(&self) -> serde_json::Value {
+    pub(crate) fn stats(&self) -> serde_json::Value {
         match self {
             CgroupPlace::V1(places) => stats::of_v1(places),
             CgroupPlace::V2(place) => stats::of_v2(place),
@@ -120,7 +120,7 @@ impl CgroupPlace {
     }
 
     /// The processes in the group.
-    pub fn processes(&self) -> Vec<i32> {
+    pub(crate) fn processes(&self) -> Vec<i32> {
         let mut all: Vec<i32> = self.directories().flat_map(|place| numbers(&place.join("cgroup.procs"))).collect();
         all.sort_unstable();
         all.dedup();
@@ -128,7 +128,7 @@ impl CgroupPlace {
     }
 
     /// Sends SIGKILL to all processes in the group; they end asynchronously.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         // A frozen process does not end. Without a freezer there are none.
         let _ = self.freeze(false);
         for pid in self.processes() {
@@ -141,7 +141,7 @@ impl CgroupPlace {
     ///
     /// # Errors
     /// A process does not end.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         let limit = Instant::now() + Duration::from_secs(5);
         for place in self.directories() {
             while let Err(error) = remove_tree(place) {
@@ -165,7 +165,7 @@ impl CgroupPlace {
 }
 
 /// Whether an error is one that ordinary users get without a delegated group.
-pub fn is_forbidden(error: &anyhow::Error) -> bool {
+pub(crate) fn is_forbidden(error: &anyhow::Error) -> bool {
     let kind = |error: &io::Error| matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
     error.downcast_ref::<io::Error>().is_some_and(kind)
 }
@@ -176,7 +176,7 @@ fn clean(path: &Path) -> PathBuf {
 }
 
 /// The memory limit of the host's group for a limit of the guest, with the memory of the sandbox itself added.
-pub fn with_own_memory(limit: i64) -> i64 {
+pub(crate) fn with_own_memory(limit: i64) -> i64 {
     if limit > 0 { limit.saturating_add(OWN_MEMORY) } else { limit }
 }
 

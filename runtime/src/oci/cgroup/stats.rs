@@ -12,7 +12,7 @@ use super::numbers;
 const TICK: u64 = 10_000_000;
 
 /// Statistics of a group of version 1.
-pub fn of_v1(places: &BTreeMap<String, PathBuf>) -> Value {
+pub(super) fn of_v1(places: &BTreeMap<String, PathBuf>) -> Value {
     let file = |controller: &str, name: &str| places.get(controller).map(|place| place.join(name)).unwrap_or_default();
     let one = |controller: &str, name: &str| numbers::<u64>(&file(controller, name)).first().copied().unwrap_or(0);
     let table = |controller: &str, name: &str| table(&file(controller, name));
@@ -87,7 +87,7 @@ pub fn of_v1(places: &BTreeMap<String, PathBuf>) -> Value {
 }
 
 /// Statistics of a group of version 2, converted to the format of version 1.
-pub fn of_v2(place: &Path) -> Value {
+pub(super) fn of_v2(place: &Path) -> Value {
     let one = |name: &str| numbers::<u64>(&place.join(name)).first().copied();
     let cpu = table(&place.join("cpu.stat"));
     let time = |name: &str| cpu.get(name).copied().unwrap_or(0).saturating_mul(1000);

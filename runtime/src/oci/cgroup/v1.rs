@@ -14,14 +14,14 @@ use super::{RDMA, rdma, with_own_memory, write, write_named};
 use crate::mountinfo::HostMount;
 
 /// Directories by controller.
-pub type Places = BTreeMap<String, PathBuf>;
+pub(super) type Places = BTreeMap<String, PathBuf>;
 
 /// The controllers of containers. Devices are excluded, as guests have no access to those of the host.
 const CONTROLLERS: [&str; 11] =
     ["blkio", "cpu", "cpuacct", "cpuset", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"];
 
 /// The directory of a group in each mounted hierarchy.
-pub fn places(mounts: &[HostMount], own: &str, absolute: bool, path: &Path) -> Places {
+pub(super) fn places(mounts: &[HostMount], own: &str, absolute: bool, path: &Path) -> Places {
     let mut places = Places::new();
     for mount in mounts.iter().filter(|mount| mount.kind == "cgroup") {
         for controller in mount.options.split(',').filter(|option| CONTROLLERS.contains(option)) {
@@ -46,7 +46,7 @@ fn own_place<'a>(own: &'a str, controller: &str) -> &'a str {
 }
 
 /// Creates the group in every hierarchy.
-pub fn make(places: &Places) -> io::Result<()> {
+pub(super) fn make(places: &Places) -> io::Result<()> {
     for (controller, place) in places {
         if controller == "cpuset" { make_cpuset(place)? } else { fs::create_dir_all(place)? }
     }
@@ -82,7 +82,7 @@ fn inherit_cpuset(place: &Path) -> io::Result<()> {
 }
 
 /// Sets limits.
-pub fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
+pub(super) fn limit(places: &Places, resources: &LinuxResources) -> Result<()> {
     if let Some(memory) = resources.memory() {
         let limit = memory.limit().filter(|&limit| limit != 0).map(with_own_memory);
         let swap = memory.swap().filter(|&swap| swap != 0).map(with_own_memory);
@@ -203,7 +203,7 @@ fn memory_limits(places: &Places, limit: Option<i64>, swap: Option<i64>) -> Resu
 }
 
 /// Freezes or thaws the group and waits until this is done.
-pub fn freeze(places: &Places, frozen: bool) -> Result<bool> {
+pub(super) fn freeze(places: &Places, frozen: bool) -> Result<bool> {
     let Some(place) = places.get("freezer").filter(|place| place.exists()) else { return Ok(false) };
     let wanted = if frozen { "FROZEN" } else { "THAWED" };
     let file = place.join("freezer.state");

@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxMemory, LinuxResources};
 use super::{DEFAULT_PERIOD, MOUNTED, RDMA, convert, rdma, with_own_memory, write, write_named};
 
 /// The directory of a group.
-pub fn place(own: &str, absolute: bool, path: &Path) -> PathBuf {
+pub(super) fn place(own: &str, absolute: bool, path: &Path) -> PathBuf {
     let mut place = PathBuf::from(MOUNTED);
     if !absolute {
         // A sibling of this process's group: a group with processes cannot have children with controllers.
@@ -24,7 +24,7 @@ pub fn place(own: &str, absolute: bool, path: &Path) -> PathBuf {
 }
 
 /// Creates the group, with all controllers that its parents have.
-pub fn make(place: &Path) -> io::Result<()> {
+pub(super) fn make(place: &Path) -> io::Result<()> {
     let below = place.strip_prefix(MOUNTED).unwrap_or(place);
     let mut path = PathBuf::from(MOUNTED);
     for component in below.components() {
@@ -42,7 +42,7 @@ pub fn make(place: &Path) -> io::Result<()> {
 }
 
 /// Sets limits.
-pub fn limit(place: &Path, resources: &LinuxResources) -> Result<()> {
+pub(super) fn limit(place: &Path, resources: &LinuxResources) -> Result<()> {
     let set = |file: &str, value: String| write_named(&place.join(file), &value);
     if let Some(memory) = resources.memory() {
         limit_memory(place, memory)?;
@@ -171,7 +171,7 @@ fn words(path: &Path) -> Vec<String> {
 }
 
 /// Freezes or thaws the group and waits until this is done.
-pub fn freeze(place: &Path, frozen: bool) -> Result<bool> {
+pub(super) fn freeze(place: &Path, frozen: bool) -> Result<bool> {
     let file = place.join("cgroup.freeze");
     if !file.exists() {
         return Ok(false);

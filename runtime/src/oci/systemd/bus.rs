@@ -41,7 +41,7 @@ type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Value<'a>)>);
 
 /// An error reply to a method call.
 #[derive(Debug)]
-pub struct MethodError {
+pub(super) struct MethodError {
     /// The name, such as `org.freedesktop.systemd1.UnitExists`.
     pub name: String,
     /// The message for humans.
@@ -58,14 +58,14 @@ impl std::error::Error for MethodError {}
 
 /// A method of an object.
 #[derive(Clone, Copy, Debug)]
-pub struct Method<'a> {
+pub(super) struct Method<'a> {
     object: Object<'a>,
     member: &'a str,
 }
 
 /// A received message.
 #[derive(Debug)]
-pub struct Message {
+pub(super) struct Message {
     kind: u8,
     reply_to: Option<u32>,
     error: String,
@@ -83,7 +83,7 @@ impl Message {
     ///
     /// # Errors
     /// They have other types.
-    pub fn arguments<T: DeserializeOwned + Type>(&self) -> Result<T> {
+    pub(super) fn arguments<T: DeserializeOwned + Type>(&self) -> Result<T> {
         let wanted = T::SIGNATURE.to_string_no_parens();
         ensure!(self.signature == wanted, "D-Bus: {} came where {wanted} was awaited", self.signature);
         let endian = if self.little { zvariant::LE } else { zvariant::BE };
@@ -92,14 +92,14 @@ impl Message {
     }
 
     /// Whether it is a signal with this name.
-    pub fn is_signal(&self, interface: &str, member: &str) -> bool {
+    pub(super) fn is_signal(&self, interface: &str, member: &str) -> bool {
         self.kind == SIGNAL && self.interface == interface && self.member == member
     }
 }
 
 /// A connection.
 #[derive(Debug)]
-pub struct Bus {
+pub(super) struct Bus {
     stream: UnixStream,
     serial: u32,
     signals: VecDeque<Message>,
@@ -111,7 +111,7 @@ impl Bus {
     ///
     /// # Errors
     /// No address is reachable, or the server refuses this user.
-    pub fn connect(address: &str, timeout: Duration) -> Result<Bus> {
+    pub(super) fn connect(address: &str, timeout: Duration) -> Result<Bus> {
         let mut failure = None;
         for place in address.split(';').filter(|place| !place.is_empty()) {
             match socket_address(place).and_then(|place| Ok(UnixStream::connect_addr(&place)?)) {
@@ -139,7 +139,7 @@ impl Bus {
     ///
     /// # Errors
     /// The connection was closed.
-    pub fn hello(&mut self) -> Result<()> {
+    pub(super) fn hello(&mut self) -> Result<()> {
         self.call(BUS.method("Hello"), &()).map(drop)
     }
 
@@ -147,7 +147,7 @@ impl Bus {
     ///
     /// # Errors
     /// The connection was closed, or the rule is malformed.
-    pub fn watch(&mut self, rule: &str) -> Result<()> {
+    pub(super) fn watch(&mut self, rule: &str) -> Result<()> {
         self.call(BUS.method("AddMatch"), &(rule,)).map(drop)
     }
 
@@ -155,7 +155,7 @@ impl Bus {
     ///
     /// # Errors
     /// The peer sends an error reply, or does not reply.
-    pub fn call<T: Serialize + DynamicType>(&mut self, method: Method<'_>, arguments: &T) -> Result<Message> {
+    pub(super) fn call<T: Serialize + DynamicType>(&mut self, method: Method<'_>, arguments: &T) -> Result<Message> {
         self.serial += 1;
         let serial = self.serial;
         let text = call_bytes(method, serial, arguments).context("D-Bus: encoding a message")?;
@@ -179,7 +179,7 @@ impl Bus {
     ///
     /// # Errors
     /// No signal is received.
-    pub fn signal(&mut self, end: Instant) -> Result<Message> {
+    pub(super) fn signal(&mut self, end: Instant) -> Result<Message> {
         if let Some(message) = self.signals.pop_front() {
             return Ok(message);
         }
@@ -218,7 +218,7 @@ impl Bus {
 
 /// An object with methods.
 #[derive(Clone, Copy, Debug)]
-pub struct Object<'a> {
+pub(super) struct Object<'a> {
     /// The name on the bus.
     pub destination: &'a str,
     /// The object.
@@ -229,7 +229,7 @@ pub struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// A method of the object.
-    pub fn method(self, member: &'a str) -> Method<'a> {
+    pub(super) fn method(self, member: &'a str) -> Method<'a> {
         Method { object: self, member }
     }
 }

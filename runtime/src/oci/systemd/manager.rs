@@ -31,7 +31,7 @@ const JOB_ENDS: &str = "type='signal',sender='org.freedesktop.systemd1',path='/o
 type JobRemoved = (u32, OwnedObjectPath, String, String);
 
 /// A connection to a manager.
-pub struct Manager {
+pub(crate) struct Manager {
     bus: Bus,
     /// The version of systemd.
     pub version: u32,
@@ -42,7 +42,7 @@ impl Manager {
     ///
     /// # Errors
     /// There is no systemd, or its bus does not reply.
-    pub fn connect(user: bool) -> Result<Manager> {
+    pub(crate) fn connect(user: bool) -> Result<Manager> {
         let found = if user { user_bus() } else { system_bus() };
         let version = |mut bus: Bus| -> Result<Manager> {
             let version = property(&mut bus, "Version")?;
@@ -65,7 +65,7 @@ impl Manager {
     ///
     /// # Errors
     /// The manager does not reply.
-    pub fn control_group(&mut self) -> Result<String> {
+    pub(crate) fn control_group(&mut self) -> Result<String> {
         property(&mut self.bus, "ControlGroup")
     }
 
@@ -73,7 +73,7 @@ impl Manager {
     ///
     /// # Errors
     /// The unit exists, or systemd refuses a property.
-    pub fn start(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+    pub(crate) fn start(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         let auxiliary: [(&str, Vec<Property>); 0] = [];
         let call = |bus: &mut Bus| {
             bus.call(MANAGER.method("StartTransientUnit"), &(unit, "replace", properties, auxiliary.as_slice()))
@@ -98,7 +98,7 @@ impl Manager {
     ///
     /// # Errors
     /// The unit does not stop.
-    pub fn stop(&mut self, unit: &str) -> Result<()> {
+    pub(crate) fn stop(&mut self, unit: &str) -> Result<()> {
         let result = match self.bus.call(MANAGER.method("StopUnit"), &(unit, "replace")) {
             Err(error) if is(&error, "NoSuchUnit") => return Ok(()),
             answer => answer.and_then(|answer| self.finish(&answer)),
@@ -115,7 +115,7 @@ impl Manager {
     ///
     /// # Errors
     /// systemd refuses a property.
-    pub fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+    pub(crate) fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
         self.bus
             .call(MANAGER.method("SetUnitProperties"), &(unit, true, properties))
             .map(drop)

@@ -7,9 +7,9 @@ mod properties;
 mod scope;
 mod text;
 
-pub use manager::Manager;
-pub use properties::{limits, of_annotations};
-pub use scope::Scope;
+pub(crate) use manager::Manager;
+pub(crate) use properties::{limits, of_annotations};
+pub(crate) use scope::Scope;
 
 /// A property of a unit: name and value.
-pub type Property = (String, zvariant::Value<'static>);
+pub(crate) type Property = (String, zvariant::Value<'static>);

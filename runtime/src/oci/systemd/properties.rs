@@ -25,7 +25,7 @@ const WITH_PROCESSORS: u32 = 244;
 ///
 /// # Errors
 /// A limit is invalid.
-pub fn limits(resources: &LinuxResources, unified: bool, version: u32) -> Result<Vec<Property>> {
+pub(crate) fn limits(resources: &LinuxResources, unified: bool, version: u32) -> Result<Vec<Property>> {
     let mut all = Limits { properties: Vec::new(), version };
     let (limit, reservation, swap) = resources.memory().as_ref().map_or((0, 0, 0), |memory| {
         let said = |number: Option<i64>| number.unwrap_or(0);
@@ -161,7 +161,7 @@ fn bits(list: &str) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// A name or a value is malformed.
-pub fn of_annotations(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>> {
+pub(crate) fn of_annotations(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>> {
     let mut all = Vec::new();
     for (key, value) in annotations {
         let Some(name) = key.strip_prefix(PREFIX).filter(|name| !name.is_empty()) else { continue };

@@ -13,7 +13,7 @@ const LONGEST: usize = 255;
 
 /// A scope: a unit of processes that systemd did not start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// The name.
     pub name: String,
     /// Its slice.
@@ -27,7 +27,7 @@ impl Scope {
     ///
     /// # Errors
     /// The name is malformed.
-    pub fn named(path: Option<&str>, id: &str, user: bool) -> Result<Scope> {
+    pub(crate) fn named(path: Option<&str>, id: &str, user: bool) -> Result<Scope> {
         let malformed = |name: &str| {
             format!(
                 "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {name:?} instead"
@@ -50,7 +50,7 @@ impl Scope {
     }
 
     /// The path of its control group in the manager's tree. A slice is below those that are prefixes of its name.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         let stem = self.slice.strip_suffix(".slice").unwrap_or(&self.slice);
         let mut path = PathBuf::new();
         if stem != "-" {
@@ -62,7 +62,7 @@ impl Scope {
     }
 
     /// The properties of the unit: its process, accounting, and delegation of its groups.
-    pub fn properties(&self, id: &str, pid: u32, io_accounting: &str) -> Vec<Property> {
+    pub(crate) fn properties(&self, id: &str, pid: u32, io_accounting: &str) -> Vec<Property> {
         let mut all: Vec<Property> = vec![
             ("Description".into(), format!("Amber container {id}").into()),
             ("Slice".into(), self.slice.clone().into()),

@@ -10,7 +10,7 @@ const DEPTH: u32 = 16;
 ///
 /// # Errors
 /// The text is malformed; structures and dictionaries are not supported.
-pub fn parse(text: &str) -> Result<Value<'static>> {
+pub(super) fn parse(text: &str) -> Result<Value<'static>> {
     let mut parser = Parser { rest: text };
     let value = parser.value(None, DEPTH)?;
     parser.blanks();

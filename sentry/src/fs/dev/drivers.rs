@@ -56,7 +56,7 @@ impl Driver {
 }
 
 /// The drivers that belong to no other subsystem.
-pub const DRIVERS: &[Driver] = &[
+pub(crate) const DRIVERS: &[Driver] = &[
     Driver::new("mem", 1, 3..=3, memory::open_null),
     Driver::new("mem", 1, 5..=5, memory::open_zero),
     Driver::new("mem", 1, 7..=7, memory::open_full),
@@ -67,7 +67,7 @@ pub const DRIVERS: &[Driver] = &[
 ///
 /// # Errors
 /// `ENXIO` if there is no such device; errors of the driver.
-pub fn open(
+pub(crate) fn open(
     registry: &Registry,
     caller: &dyn Caller,
     path: &Path,

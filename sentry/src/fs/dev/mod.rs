@@ -13,7 +13,7 @@ use crate::fs::tmpfs::{TmpFs, TmpfsOptions};
 use crate::kernel::Kernel;
 use crate::vfs::{FileSystem, NewInode};
 
-pub use drivers::{DRIVERS, Driver, Opening, open};
+pub(crate) use drivers::{DRIVERS, Driver, Opening, open};
 
 /// The standard nodes of a container, readable and writable by all users.
 const NODES: &[(&str, Device)] = &[
@@ -40,7 +40,7 @@ const DIRECTORIES: &[(&str, u16)] = &[("pts", 0o755), ("shm", 0o1777), ("mqueue"
 ///
 /// # Errors
 /// `EINVAL` for invalid options; `ENOSPC` if their limits are too small.
-pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+pub(crate) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let memory = kernel.mm.frames.limit();
     let mut options = TmpfsOptions::parse(options, memory)?.with_defaults(memory);
     options.mode.get_or_insert(0o755);

@@ -13,7 +13,7 @@ use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, Inode};
 
 /// The entropy of a ready pool, in bits.
-pub const ENTROPY: i32 = 256;
+pub(super) const ENTROPY: i32 = 256;
 
 /// Either device: since Linux 5.6 they differ only before the pool is ready, and this one always is.
 struct Random {

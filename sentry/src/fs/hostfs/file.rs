@@ -15,7 +15,7 @@ use crate::mm::Mappable;
 use crate::vfs::{File, Inode};
 
 /// An open regular file of the host. Reads and writes go to the host; mapped pages are kept consistent.
-pub struct HostFile {
+pub(super) struct HostFile {
     inode: Arc<HostInode>,
     file: Arc<Descriptor>,
     writes: bool,

@@ -29,7 +29,7 @@ use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 
 /// A host file, identified by the name at which it was found.
-pub struct HostInode {
+pub(super) struct HostInode {
     pub(super) fs: Arc<HostFs>,
     me: Weak<HostInode>,
     pub(super) kind: FileType,

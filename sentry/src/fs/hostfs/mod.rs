@@ -51,7 +51,7 @@ enum Root {
 }
 
 /// A tree of the host.
-pub struct HostFs {
+pub(crate) struct HostFs {
     vfs: Arc<Vfs>,
     memory: Arc<GuestMemory>,
     root: Root,
@@ -75,7 +75,7 @@ pub struct HostFs {
 ///
 /// # Errors
 /// Errors of the host.
-pub fn open(
+pub(crate) fn open(
     vfs: &Arc<Vfs>,
     memory: &Arc<GuestMemory>,
     start: Start,

@@ -12,7 +12,7 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode};
 
 /// An open regular file. The reader process may close it at any time; it is then reopened.
-pub struct KernelFile {
+pub(super) struct KernelFile {
     inode: Arc<KernelInode>,
     opened: Mutex<Arc<Opened>>,
 }

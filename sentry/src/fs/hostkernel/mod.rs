@@ -29,7 +29,7 @@ use view::{Level, View};
 const TRIES: usize = 4;
 
 /// A tree of such a file system.
-pub struct HostKernelFs {
+pub(crate) struct HostKernelFs {
     vfs: Arc<Vfs>,
     file: TreeFile,
     /// The root's attributes when it was opened.
@@ -46,7 +46,7 @@ impl HostKernelFs {
     ///
     /// # Errors
     /// Errors of the reader process; `EACCES` if the file's file system is not shown.
-    pub fn new(vfs: &Arc<Vfs>, file: TreeFile) -> Result<Arc<Self>, Errno> {
+    pub(crate) fn new(vfs: &Arc<Vfs>, file: TreeFile) -> Result<Arc<Self>, Errno> {
         let (first, magic) = file.look(check_killed)?;
         let view = View::of(magic, &first.stat).ok_or_else(|| Errno::EACCES.here())?;
         Ok(Arc::new_cyclic(|me| HostKernelFs {
@@ -108,7 +108,7 @@ impl FileSystem for HostKernelFs {
 }
 
 /// A file of the host kernel, identified by its path.
-pub struct KernelInode {
+pub(crate) struct KernelInode {
     fs: Arc<HostKernelFs>,
     file: TreeFile,
     kind: FileType,

@@ -12,7 +12,7 @@ use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
 
 /// An open queue. Reading the file returns the queue's state as text.
-pub struct MqFile {
+pub(crate) struct MqFile {
     inode: Arc<dyn Inode>,
     queue: Arc<Queue>,
 }
@@ -23,7 +23,7 @@ impl MqFile {
     }
 
     /// The queue.
-    pub fn queue(&self) -> &Arc<Queue> {
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.queue
     }
 }

@@ -40,7 +40,7 @@ fn metadata(fs: &MqueueFs, number: u64, kind: FileType, links: u32, attributes: 
 }
 
 /// The inode of a queue.
-pub struct QueueInode {
+pub(super) struct QueueInode {
     fs: Arc<MqueueFs>,
     number: u64,
     attributes: Mutex<Attributes>,
@@ -55,11 +55,6 @@ impl QueueInode {
         let attributes = Mutex::new(Rank::Leaf, attributes);
         let unlinked = AtomicBool::new(false);
         Arc::new(QueueInode { fs: fs.clone(), number, attributes, queue: Queue::new(size), charged, unlinked })
-    }
-
-    /// The queue.
-    pub(super) fn queue(&self) -> &Arc<Queue> {
-        &self.queue
     }
 
     pub(super) fn note_unlinked(&self) {
@@ -102,7 +97,7 @@ impl Inode for QueueInode {
 }
 
 /// The root directory.
-pub struct MqRoot {
+pub(super) struct MqRoot {
     fs: Arc<MqueueFs>,
 }
 

@@ -22,9 +22,9 @@ use crate::vfs::access::{self, Access, STICKY};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::{FileSystem, Inode, Mount, Vfs};
 
-pub use file::MqFile;
+pub(crate) use file::MqFile;
 use inode::{MqRoot, QueueInode};
-pub use queue::{Queue, Registration};
+pub(crate) use queue::Registration;
 
 /// The limits of messages and of bytes per message with CAP_SYS_RESOURCE.
 const HARD_MESSAGES: u64 = 65536;
@@ -37,7 +37,7 @@ const QUEUE_BYTES: u64 = 1024;
 
 /// The capacity of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(crate) struct Size {
     /// The maximum number of messages.
     pub messages: u64,
     /// The maximum size of a message in bytes.
@@ -46,7 +46,7 @@ pub struct Size {
 
 impl Size {
     /// The default capacity.
-    pub fn usual(tunables: &Tunables) -> Self {
+    pub(crate) fn usual(tunables: &Tunables) -> Self {
         Size {
             messages: tunables.mqueue_messages_default.min(&tunables.mqueue_messages),
             bytes: tunables.mqueue_bytes_default.min(&tunables.mqueue_bytes),
@@ -57,7 +57,7 @@ impl Size {
     ///
     /// # Errors
     /// `EINVAL` if it is zero or exceeds the caller's limits.
-    pub fn check(self, who: &Credentials, tunables: &Tunables) -> Result<Self, Errno> {
+    pub(crate) fn check(self, who: &Credentials, tunables: &Tunables) -> Result<Self, Errno> {
         let privileged = who.has(Capability::CAP_SYS_RESOURCE);
         let (messages, bytes) = if privileged {
             (HARD_MESSAGES, HARD_SIZE)
@@ -76,7 +76,7 @@ impl Size {
 }
 
 /// The queues of a sandbox.
-pub struct MqueueFs {
+pub(crate) struct MqueueFs {
     device: Device,
     next_number: AtomicU64,
     attributes: Mutex<Attributes>,
@@ -90,7 +90,7 @@ pub struct MqueueFs {
 }
 
 /// Makes the file system of all queues, in an internal mount.
-pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
+pub(crate) fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) -> Arc<Mount> {
     let fs = Arc::new_cyclic(|me| MqueueFs {
         device: vfs.anonymous_device(),
         next_number: AtomicU64::new(2),
@@ -108,18 +108,13 @@ pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tunables>) 
 ///
 /// # Errors
 /// `EINVAL` for any option.
-pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+pub(crate) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     if options.is_empty() { Ok(kernel.fs.mqueues.fs().clone()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// The file system of the queues, by its root directory.
-pub fn queues_of(root: &Arc<dyn Inode>) -> Option<Arc<MqueueFs>> {
+pub(crate) fn queues_of(root: &Arc<dyn Inode>) -> Option<Arc<MqueueFs>> {
     root.as_any().downcast_ref::<MqRoot>().map(|root| root.fs().clone())
-}
-
-/// The queue of an inode.
-pub fn queue_of(inode: &Arc<dyn Inode>) -> Option<Arc<Queue>> {
-    inode.as_any().downcast_ref::<QueueInode>().map(|inode| inode.queue().clone())
 }
 
 impl MqueueFs {
@@ -127,7 +122,7 @@ impl MqueueFs {
     ///
     /// # Errors
     /// `EEXIST`; `ENOSPC` for too many queues; `ENOMEM`; `EMFILE` at the user's limit of bytes in queues.
-    pub fn create(
+    pub(crate) fn create(
         &self,
         name: &[u8],
         attributes: Attributes,
@@ -170,7 +165,7 @@ impl MqueueFs {
     ///
     /// # Errors
     /// `ENOENT`; `EPERM` if the caller owns neither the queue nor the directory.
-    pub fn unlink_as(&self, root: &Arc<dyn Inode>, name: &[u8], who: &Credentials) -> Result<(), Errno> {
+    pub(crate) fn unlink_as(&self, root: &Arc<dyn Inode>, name: &[u8], who: &Credentials) -> Result<(), Errno> {
         let directory = self.attributes.lock().ownership;
         let victim = self.queues.lock().get(name).cloned().ok_or_else(|| Errno::ENOENT.here())?;
         access::check(who, &**root, Access::WRITE | Access::EXECUTE)?;

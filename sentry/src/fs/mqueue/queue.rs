@@ -17,7 +17,7 @@ use crate::wait::{READABLE, WRITABLE, WaitQueue};
 
 /// The registration of a process for notification of a message in the empty queue (mq_notify(3)).
 #[derive(Clone)]
-pub struct Registration {
+pub(crate) struct Registration {
     /// The process.
     pub group: Weak<ThreadGroup>,
     /// The signal with its value; none for a registration without notification (`SIGEV_NONE`).
@@ -50,7 +50,7 @@ impl State {
 }
 
 /// A queue.
-pub struct Queue {
+pub(crate) struct Queue {
     size: Size,
     state: Mutex<State>,
     changed: WaitQueue,
@@ -64,17 +64,17 @@ impl Queue {
     }
 
     /// The capacity.
-    pub fn size(&self) -> Size {
+    pub(crate) fn size(&self) -> Size {
         self.size
     }
 
     /// The number of messages.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.state.lock().count
     }
 
     /// The queue notified when messages are added or removed.
-    pub fn changed(&self) -> &WaitQueue {
+    pub(crate) fn changed(&self) -> &WaitQueue {
         &self.changed
     }
 
@@ -83,7 +83,7 @@ impl Queue {
     ///
     /// # Errors
     /// Returns the message if the queue is full.
-    pub fn send(&self, message: Vec<u8>, priority: u32, sender: (i32, u32)) -> Result<(), Vec<u8>> {
+    pub(crate) fn send(&self, message: Vec<u8>, priority: u32, sender: (i32, u32)) -> Result<(), Vec<u8>> {
         let told = {
             let mut state = self.state.lock();
             if state.count >= self.size.messages {
@@ -103,14 +103,14 @@ impl Queue {
             let (pid, uid) = sender;
             let info = SigInfo::queue(signal, SI_MESGQ, pid, uid, value);
             // If its queue of signals is full, the signal is lost, as on Linux.
-            let _ = group.send(OutgoingSignal::new(signal, info).to_program(program));
+            let _ = group.send(OutgoingSignal::new(signal, info).for_program(program));
         }
         self.changed.notify(READABLE);
         Ok(())
     }
 
     /// Removes the oldest message of the highest priority.
-    pub fn receive(&self) -> Option<(Vec<u8>, u32)> {
+    pub(crate) fn receive(&self) -> Option<(Vec<u8>, u32)> {
         let found = {
             let mut state = self.state.lock();
             let mut entry = state.messages.first_entry()?;
@@ -129,7 +129,7 @@ impl Queue {
     }
 
     /// Counts a waiting receiver, until the result is dropped.
-    pub fn begin_waiting(&self) -> Waiting<'_> {
+    pub(crate) fn begin_waiting(&self) -> Waiting<'_> {
         self.state.lock().receivers += 1;
         Waiting(self)
     }
@@ -138,7 +138,7 @@ impl Queue {
     ///
     /// # Errors
     /// `EBUSY` if a process is registered.
-    pub fn register(&self, registration: Registration) -> Result<(), Errno> {
+    pub(crate) fn register(&self, registration: Registration) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if state.live_registration().is_some() {
             return Err(Errno::EBUSY.here());
@@ -148,7 +148,7 @@ impl Queue {
     }
 
     /// Removes a process's registration, if it has one.
-    pub fn unregister(&self, group: &Arc<ThreadGroup>) {
+    pub(crate) fn unregister(&self, group: &Arc<ThreadGroup>) {
         let mut state = self.state.lock();
         if state.registration.as_ref().is_some_and(|r| std::ptr::eq(r.group.as_ptr(), Arc::as_ptr(group))) {
             state.registration = None;
@@ -156,7 +156,7 @@ impl Queue {
     }
 
     /// The operations that would not block.
-    pub fn poll(&self) -> PollEvents {
+    pub(crate) fn poll(&self) -> PollEvents {
         let count = self.count();
         let mut events = PollEvents::empty();
         events.set(READABLE, count > 0);
@@ -165,7 +165,7 @@ impl Queue {
     }
 
     /// The text of the queue's file.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut state = self.state.lock();
         let (notify, signal, pid) = match state.live_registration() {
             Some((group, Registration { signal: Some((signal, _)), .. })) => (0, signal.raw(), group.pid()),
@@ -177,7 +177,7 @@ impl Queue {
 }
 
 /// A waiting receiver.
-pub struct Waiting<'a>(&'a Queue);
+pub(crate) struct Waiting<'a>(&'a Queue);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {

@@ -26,7 +26,7 @@ use inode::OverlayInode;
 const UPPER_NUMBERS: u64 = 1 << 48;
 
 /// A lower tree and its changes.
-pub struct OverlayFs {
+pub(crate) struct OverlayFs {
     lower: Arc<dyn FileSystem>,
     upper: Arc<TmpFs>,
     device: Device,
@@ -43,7 +43,7 @@ impl OverlayFs {
     ///
     /// # Errors
     /// Errors of the lower root.
-    pub fn new(vfs: &Vfs, lower: Arc<dyn FileSystem>, upper: Arc<TmpFs>) -> Result<Arc<Self>, Errno> {
+    pub(crate) fn new(vfs: &Vfs, lower: Arc<dyn FileSystem>, upper: Arc<TmpFs>) -> Result<Arc<Self>, Errno> {
         let fs = Arc::new_cyclic(|me| OverlayFs {
             lower,
             upper,

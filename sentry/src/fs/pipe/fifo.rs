@@ -16,7 +16,11 @@ use crate::wait::{READABLE, WRITABLE};
 /// # Errors
 /// `ENXIO` for `O_NONBLOCK | O_WRONLY` without a reader; a restart if a signal ends the wait; `ENOMEM` at the user's
 /// limit of pages in pipes.
-pub fn open_fifo(caller: &dyn Caller, inode: Arc<dyn Inode>, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+pub(crate) fn open_fifo(
+    caller: &dyn Caller,
+    inode: Arc<dyn Inode>,
+    flags: OpenFlags,
+) -> Result<Arc<dyn File>, SysError> {
     if inode.as_any().is::<PipeInode>() {
         return Ok(inode.open(flags)?);
     }

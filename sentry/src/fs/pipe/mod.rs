@@ -22,9 +22,9 @@ use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 use crate::wait::{READABLE, SigioEvent, WRITABLE, WaitQueue};
 
-pub use fifo::open_fifo;
-pub use limits::Pipes;
-pub use ring::{PAGE, PIPE_BUF, Ring, Slot};
+pub(crate) use fifo::open_fifo;
+pub(crate) use limits::Pipes;
+pub(crate) use ring::{PAGE, Ring, Slot};
 
 use limits::{Account, FifoKey};
 
@@ -38,7 +38,7 @@ struct State {
 }
 
 /// A pipe: the buffer between its ends.
-pub struct Pipe {
+pub(crate) struct Pipe {
     state: Mutex<State>,
     queue: WaitQueue,
     account: Mutex<Account>,
@@ -68,7 +68,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `EPIPE` if `for_writing` is set and there is no reader; errors of the closure.
-    pub fn with_ring<T>(
+    pub(crate) fn with_ring<T>(
         &self,
         for_writing: bool,
         work: impl FnOnce(&mut Ring) -> Result<T, Errno>,
@@ -95,7 +95,7 @@ impl Pipe {
     }
 
     /// Like [`with_ring`](Self::with_ring) for the buffers of two pipes; the second one is written.
-    pub fn with_rings<T>(
+    pub(crate) fn with_rings<T>(
         from: &Pipe,
         to: &Pipe,
         work: impl FnOnce(&mut Ring, &mut Ring) -> Result<T, Errno>,
@@ -126,7 +126,7 @@ impl Pipe {
     }
 
     /// Whether the pipe is empty, and whether it has no writer.
-    pub fn is_empty_and_over(&self) -> (bool, bool) {
+    pub(crate) fn is_empty_and_over(&self) -> (bool, bool) {
         let state = self.state.lock();
         (state.ring.is_empty(), state.writers == 0)
     }
@@ -135,13 +135,13 @@ impl Pipe {
     ///
     /// # Errors
     /// `EPIPE` if there is no reader.
-    pub fn room(&self) -> Result<usize, Errno> {
+    pub(crate) fn room(&self) -> Result<usize, Errno> {
         let state = self.state.lock();
         if state.readers == 0 { Err(Errno::EPIPE.here()) } else { Ok(state.ring.room()) }
     }
 
     /// The wait queue of both ends.
-    pub fn queue(&self) -> &WaitQueue {
+    pub(crate) fn queue(&self) -> &WaitQueue {
         &self.queue
     }
 }
@@ -162,7 +162,7 @@ struct Partner {
 }
 
 /// An open description of a pipe or fifo: one end, or both (a fifo opened with `O_RDWR`).
-pub struct PipeEnd {
+pub(crate) struct PipeEnd {
     pipe: Arc<Pipe>,
     inode: Arc<dyn Inode>,
     /// The number in `pipe:[…]`; none for a fifo, which has a path.
@@ -204,12 +204,12 @@ impl PipeEnd {
     }
 
     /// The pipe.
-    pub fn pipe(&self) -> &Arc<Pipe> {
+    pub(crate) fn pipe(&self) -> &Arc<Pipe> {
         &self.pipe
     }
 
     /// The capacity in bytes (`F_GETPIPE_SZ`).
-    pub fn capacity(&self) -> u32 {
+    pub(crate) fn capacity(&self) -> u32 {
         u32::try_from(self.pipe.state.lock().ring.limit() * PAGE).unwrap_or(u32::MAX)
     }
 
@@ -218,7 +218,7 @@ impl PipeEnd {
     ///
     /// # Errors
     /// `EINVAL` above 2 GiB; `EPERM` above the user's limit; `EBUSY` if the pipe holds more.
-    pub fn set_capacity(&self, bytes: u32, privileged: bool) -> Result<u32, Errno> {
+    pub(crate) fn set_capacity(&self, bytes: u32, privileged: bool) -> Result<u32, Errno> {
         if bytes > 1 << 31 {
             return Err(Errno::EINVAL.here());
         }
@@ -404,7 +404,7 @@ impl Inode for PipeInode {
 }
 
 /// The ends of a new pipe.
-pub struct Ends {
+pub(crate) struct Ends {
     /// The read end.
     pub reader: Arc<dyn File>,
     /// The write end.
@@ -415,7 +415,7 @@ pub struct Ends {
 ///
 /// # Errors
 /// `ENFILE` at the user's limit of pages in pipes.
-pub fn create(vfs: &Vfs, pipes: &Arc<Pipes>, user: &Credentials, flags: OpenFlags) -> Result<Ends, Errno> {
+pub(crate) fn create(vfs: &Vfs, pipes: &Arc<Pipes>, user: &Credentials, flags: OpenFlags) -> Result<Ends, Errno> {
     let pipe = Pipe::new(pipes, user)?;
     let node = Arc::new(AnonymousInode::new(&vfs.anonymous.pipefs, FileType::Fifo, 0o600, user.fsuid, user.fsgid));
     let number = Some(node.number());

@@ -5,12 +5,10 @@ use std::collections::VecDeque;
 use amber_abi::errno::Errno;
 
 /// Bytes in a page of the buffer.
-pub const PAGE: usize = 4096;
-/// The maximum number of bytes of an atomic write.
-pub const PIPE_BUF: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// A page of the buffer.
-pub struct Slot {
+pub(crate) struct Slot {
     data: Box<[u8; PAGE]>,
     start: usize,
     end: usize,
@@ -22,7 +20,7 @@ pub struct Slot {
 
 impl Slot {
     /// A slot with at most a page of bytes, to which writes do not append.
-    pub fn new(bytes: &[u8]) -> Slot {
+    pub(crate) fn new(bytes: &[u8]) -> Slot {
         let mut data = Box::new([0; PAGE]);
         let end = bytes.len().min(PAGE);
         data[..end].copy_from_slice(&bytes[..end]);
@@ -30,17 +28,17 @@ impl Slot {
     }
 
     /// The unread bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.data[self.start..self.end]
     }
 
     /// Drops the first `count` bytes.
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.end);
     }
 
     /// A copy of the first `most` bytes, for tee(2) and for moving a part of a slot.
-    pub fn copy(&self, most: usize) -> Slot {
+    pub(crate) fn copy(&self, most: usize) -> Slot {
         let bytes = self.bytes();
         let mut copy = Slot::new(&bytes[..bytes.len().min(most)]);
         copy.packet = self.packet;
@@ -49,7 +47,7 @@ impl Slot {
 }
 
 /// The pages of a pipe, up to a limit.
-pub struct Ring {
+pub(crate) struct Ring {
     slots: VecDeque<Slot>,
     limit: usize,
     spare: Vec<Box<[u8; PAGE]>>,
@@ -57,22 +55,22 @@ pub struct Ring {
 
 impl Ring {
     /// An empty buffer of at most `limit` pages.
-    pub fn new(limit: usize) -> Ring {
+    pub(crate) fn new(limit: usize) -> Ring {
         Ring { slots: VecDeque::new(), limit, spare: Vec::new() }
     }
 
     /// Whether there is no data.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// Whether all pages are in use.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.slots.len() >= self.limit
     }
 
     /// The maximum number of pages.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
@@ -80,7 +78,7 @@ impl Ring {
     ///
     /// # Errors
     /// `EBUSY` if more are in use.
-    pub fn set_limit(&mut self, limit: usize) -> Result<(), Errno> {
+    pub(crate) fn set_limit(&mut self, limit: usize) -> Result<(), Errno> {
         if self.slots.len() > limit {
             return Err(Errno::EBUSY.here());
         }
@@ -89,17 +87,17 @@ impl Ring {
     }
 
     /// The number of unread bytes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.iter().map(|s| s.end - s.start).sum()
     }
 
     /// The number of free slots.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.limit.saturating_sub(self.slots.len())
     }
 
-    /// Appends bytes and returns how many fit. A write of at most [`PIPE_BUF`] bytes fits as a whole or not at all.
-    pub fn write(&mut self, buf: &[u8], packets: bool) -> usize {
+    /// Appends bytes and returns how many fit. A write of at most [`PAGE`] (PIPE_BUF) bytes fits as a whole or not at all.
+    pub(crate) fn write(&mut self, buf: &[u8], packets: bool) -> usize {
         let mut rest = buf;
         let fragment = buf.len() % PAGE;
         if fragment != 0
@@ -123,7 +121,7 @@ impl Ring {
     }
 
     /// Reads bytes and returns their number. A packet ends the read.
-    pub fn read(&mut self, buf: &mut [u8]) -> usize {
+    pub(crate) fn read(&mut self, buf: &mut [u8]) -> usize {
         let mut done = 0;
         while done < buf.len() {
             let Some(slot) = self.slots.front_mut() else { break };
@@ -151,19 +149,19 @@ impl Ring {
     }
 
     /// Appends a slot; the caller has checked that there is room.
-    pub fn push(&mut self, slot: Slot) {
+    pub(crate) fn push(&mut self, slot: Slot) {
         self.slots.push_back(slot);
     }
 
     /// Puts back the rest of a slot that [`split_front`](Self::split_front) removed, if bytes are left.
-    pub fn unpop(&mut self, slot: Slot) {
+    pub(crate) fn unpop(&mut self, slot: Slot) {
         if !slot.bytes().is_empty() {
             self.slots.push_front(slot);
         }
     }
 
     /// Removes at most `most` bytes from the front, as a separate slot.
-    pub fn split_front(&mut self, most: usize) -> Option<Slot> {
+    pub(crate) fn split_front(&mut self, most: usize) -> Option<Slot> {
         let first = self.slots.front_mut()?;
         if first.bytes().len() <= most {
             return self.slots.pop_front();
@@ -174,7 +172,7 @@ impl Ring {
     }
 
     /// The slots in order, for tee(2).
-    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter()
     }
 }

@@ -57,7 +57,7 @@ fn target_text(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// Links to the files of descriptors.
-pub struct Descriptors;
+pub(super) struct Descriptors;
 
 impl Listing for Descriptors {
     fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {
@@ -81,7 +81,7 @@ fn list(subject: &Subject, entry: &'static Entry) -> Result<Vec<Listed>, Errno> 
 }
 
 /// Information on the open files of descriptors.
-pub struct Infos;
+pub(super) struct Infos;
 
 impl Listing for Infos {
     fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {

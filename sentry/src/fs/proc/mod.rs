@@ -1,7 +1,7 @@
 //! `/proc`: the files of proc(5).
 
 mod descriptors;
-pub mod parameters;
+pub(crate) mod parameters;
 mod process;
 mod reader;
 mod system;
@@ -16,8 +16,8 @@ use crate::fs::pseudo::{Entry, Kind, PseudoFs, Query};
 use crate::kernel::Kernel;
 use crate::vfs::FileSystem;
 
-pub use process::{command_line, mask, nsfs, process_of, ranges, written};
-pub use reader::ProcReader;
+pub(crate) use process::{command_line, mask, nsfs, process_of, ranges, written};
+pub(crate) use reader::ProcReader;
 
 static PROC: Kind = Kind {
     name: "proc",
@@ -76,7 +76,7 @@ fn own_mounts(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
 ///
 /// # Errors
 /// `EINVAL` for an unknown option.
-pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+pub(crate) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     // Only the default is supported, with which no process is hidden.
     let known = |option: &str| option.is_empty() || option == "hidepid=0" || option == "hidepid=off";
     if !options.split(',').all(known) {

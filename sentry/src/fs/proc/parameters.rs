@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::tunables::Tunable;
 
 /// Sets a value from the text written to the file, or returns an error.
-pub type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
+pub(crate) type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
 
 /// A parameter: a path below `/proc/sys` and a value.
 pub struct Parameter {
@@ -62,22 +62,22 @@ impl Parameter {
 const FOREIGN: u64 = 1 << 40;
 
 /// A read-only parameter: a constant, or a value that only the kernel changes.
-pub const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
+pub(crate) const fn fixed(path: &'static str, get: fn(&Kernel) -> String) -> Parameter {
     Parameter { path, value: Value::Fixed(get) }
 }
 
 /// A numeric parameter.
-pub const fn number(path: &'static str, of: fn(&Kernel) -> &Tunable) -> Parameter {
+pub(crate) const fn number(path: &'static str, of: fn(&Kernel) -> &Tunable) -> Parameter {
     Parameter { path, value: Value::Number(of) }
 }
 
 /// A parameter with its own format.
-pub const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
+pub(crate) const fn variable(path: &'static str, get: fn(&Kernel) -> String, set: Set) -> Parameter {
     Parameter { path, value: Value::Variable(get, set) }
 }
 
 /// The parameters that belong to no other subsystem.
-pub const PARAMETERS: &[Parameter] = &[
+pub(crate) const PARAMETERS: &[Parameter] = &[
     number("fs/aio-max-nr", |k| &k.tunables.aio_requests),
     fixed("fs/aio-nr", |k| k.mm.aio_requests.load(Ordering::Relaxed).to_string()),
     number("fs/epoll/max_user_watches", |k| &k.tunables.epoll_watches),
@@ -272,7 +272,7 @@ fn place(subject: &Subject) -> (usize, usize) {
 }
 
 /// The directories and files below `/proc/sys`, derived from the paths.
-pub struct Parameters;
+pub(crate) struct Parameters;
 
 impl Parameters {
     /// The names in a directory with their entries and subjects.
@@ -323,12 +323,12 @@ fn foreign(kernel: &Kernel, subject: &Subject) -> Option<&'static Foreign> {
 }
 
 /// The parameter at a path below `/proc/sys`.
-pub fn find(kernel: &Kernel, path: &str) -> Option<&'static Parameter> {
+pub(crate) fn find(kernel: &Kernel, path: &str) -> Option<&'static Parameter> {
     kernel.fs.registry.parameters().iter().find(|parameter| parameter.path == path).copied()
 }
 
 /// The file of a writable parameter, by path.
-pub fn file_of(kernel: &Kernel, path: &str) -> Option<(&'static Entry, Subject)> {
+pub(crate) fn file_of(kernel: &Kernel, path: &str) -> Option<(&'static Entry, Subject)> {
     let at = kernel.fs.registry.parameters().iter().position(|parameter| parameter.path == path)?;
     Some((&VARIABLE, Subject { index: (at << 4) as i32, ..Subject::default() }))
 }
@@ -363,7 +363,7 @@ impl Listing for Parameters {
 ///
 /// # Errors
 /// `ENOENT` if there is no such parameter; `EACCES` if it is read-only with another value; errors of the parameter.
-pub fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
+pub(crate) fn set(kernel: &Kernel, name: &str, value: &str) -> Result<(), Errno> {
     let path = name.replace('.', "/");
     let parameter = find(kernel, &path).ok_or_else(|| Errno::ENOENT.here())?;
     let same = parameter.is_fixed() && parameter.get(kernel).split_whitespace().eq(value.split_whitespace());

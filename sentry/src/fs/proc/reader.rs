@@ -11,14 +11,14 @@ use crate::vfs::FileSystem;
 
 /// An instance of `/proc`, read with the credentials of the guest's superuser.
 #[derive(Default)]
-pub struct ProcReader(OnceLock<Arc<dyn FileSystem>>);
+pub(crate) struct ProcReader(OnceLock<Arc<dyn FileSystem>>);
 
 impl ProcReader {
     /// The content of a file or the target of a link, by the path below `/proc`.
     ///
     /// # Errors
     /// `ENOENT` if there is none; `EINVAL` if it is neither; `ESRCH` after the guest has ended.
-    pub fn text(&self, kernel: &Arc<Kernel>, path: &str) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn text(&self, kernel: &Arc<Kernel>, path: &str) -> Result<Vec<u8>, Errno> {
         let fs = match self.0.get() {
             Some(fs) => fs,
             None => {

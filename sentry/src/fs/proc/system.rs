@@ -17,29 +17,29 @@ fn text(text: impl Into<String>) -> Answer {
 }
 
 /// A file that is always empty in a sandbox.
-pub fn nothing(_: &Query<'_>) -> Answer {
+pub(super) fn nothing(_: &Query<'_>) -> Answer {
     Ok(Vec::new())
 }
 
 /// `/proc/kmsg`: the guest has no access to the kernel log.
-pub fn forbidden(_: &Query<'_>) -> Answer {
+pub(super) fn forbidden(_: &Query<'_>) -> Answer {
     Err(Errno::EPERM.here())
 }
 
-pub fn cmdline(_: &Query<'_>) -> Answer {
+pub(super) fn cmdline(_: &Query<'_>) -> Answer {
     text("\n")
 }
 
-pub fn version(query: &Query<'_>) -> Answer {
+pub(super) fn version(query: &Query<'_>) -> Answer {
     let profile = &query.kernel.profile;
     text(format!("Linux version {} (amber@amber) (rustc) {}\n", profile.release_text(), profile.version_text()))
 }
 
-pub fn filesystems(query: &Query<'_>) -> Answer {
+pub(super) fn filesystems(query: &Query<'_>) -> Answer {
     text(query.kernel.fs.registry.file_systems().fold(String::new(), |text, t| text + "nodev\t" + t.name + "\n"))
 }
 
-pub fn devices(query: &Query<'_>) -> Answer {
+pub(super) fn devices(query: &Query<'_>) -> Answer {
     let mut all = String::from("Character devices:\n");
     let mut last = None;
     for driver in query.kernel.fs.registry.drivers() {
@@ -52,20 +52,20 @@ pub fn devices(query: &Query<'_>) -> Answer {
     text(all)
 }
 
-pub fn partitions(_: &Query<'_>) -> Answer {
+pub(super) fn partitions(_: &Query<'_>) -> Answer {
     text("major minor  #blocks  name\n\n")
 }
 
-pub fn swaps(_: &Query<'_>) -> Answer {
+pub(super) fn swaps(_: &Query<'_>) -> Answer {
     text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")
 }
 
-pub fn interrupts(query: &Query<'_>) -> Answer {
+pub(super) fn interrupts(query: &Query<'_>) -> Answer {
     let columns = (0..query.kernel.cpus).fold(String::new(), |all, cpu| all + &format!("{:<11}", format!("CPU{cpu}")));
     text(format!("           {columns}\n"))
 }
 
-pub fn uptime(query: &Query<'_>) -> Answer {
+pub(super) fn uptime(query: &Query<'_>) -> Answer {
     let up = query.kernel.time.started.elapsed();
     let used = query.kernel.cgroup.task_usage(query.kernel);
     let all = up.as_nanos() as u64 * query.kernel.cpus as u64;
@@ -82,12 +82,12 @@ fn counts(kernel: &Kernel) -> (usize, usize, i32) {
 }
 
 /// Averages are not kept; the present number of runnable tasks is shown for all three.
-pub fn loadavg(query: &Query<'_>) -> Answer {
+pub(super) fn loadavg(query: &Query<'_>) -> Answer {
     let (running, all, last) = counts(query.kernel);
     text(format!("{running}.00 {running}.00 {running}.00 {running}/{all} {last}\n"))
 }
 
-pub fn stat(query: &Query<'_>) -> Answer {
+pub(super) fn stat(query: &Query<'_>) -> Answer {
     let kernel = query.kernel;
     let used = kernel.cgroup.task_usage(kernel);
     let cpus = kernel.cpus as u64;
@@ -125,7 +125,7 @@ fn memory(query: &Query<'_>) -> Memory {
     Memory { total, used, cached: (usage.cached / 1024).min(used) }
 }
 
-pub fn meminfo(query: &Query<'_>) -> Answer {
+pub(super) fn meminfo(query: &Query<'_>) -> Answer {
     let Memory { total, used, cached } = memory(query);
     let (free, anonymous) = (total - used, used - cached);
     let mut all = String::new();
@@ -176,7 +176,7 @@ pub fn meminfo(query: &Query<'_>) -> Answer {
 }
 
 /// The counters that programs use. Only pages are counted.
-pub fn vmstat(query: &Query<'_>) -> Answer {
+pub(super) fn vmstat(query: &Query<'_>) -> Answer {
     let Memory { total, used: taken, cached } = memory(query);
     let (free, anonymous, cached) = ((total - taken) / 4, (taken - cached) / 4, cached / 4);
     let used = query.kernel.cgroup.task_usage(query.kernel);
@@ -190,7 +190,7 @@ pub fn vmstat(query: &Query<'_>) -> Answer {
     ))
 }
 
-pub fn zoneinfo(query: &Query<'_>) -> Answer {
+pub(super) fn zoneinfo(query: &Query<'_>) -> Answer {
     let Memory { total, used, .. } = memory(query);
     let (limit, free) = (total / 4, (total - used) / 4);
     text(format!(
@@ -199,7 +199,7 @@ pub fn zoneinfo(query: &Query<'_>) -> Answer {
     ))
 }
 
-pub fn cpuinfo(query: &Query<'_>) -> Answer {
+pub(super) fn cpuinfo(query: &Query<'_>) -> Answer {
     let host = amber_host::processor::description();
     let mut all = String::new();
     for cpu in 0..query.kernel.cpus {
@@ -220,7 +220,7 @@ pub fn cpuinfo(query: &Query<'_>) -> Answer {
 /// The number of locks listed with one acquisition of the table's lock.
 const LOCKS_AT_ONCE: usize = 128;
 
-pub fn locks(_: &Query<'_>) -> Result<Pieces, Errno> {
+pub(super) fn locks(_: &Query<'_>) -> Result<Pieces, Errno> {
     let (mut last, mut count) = (None, 0);
     Ok(Box::new(move |query, text| {
         let mut some = query.kernel.vfs.locks.listed(None, last.as_ref(), LOCKS_AT_ONCE);

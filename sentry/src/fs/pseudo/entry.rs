@@ -123,13 +123,13 @@ impl Query<'_> {
 }
 
 /// Makes the content of a file.
-pub type Text = fn(&Query<'_>) -> Result<Vec<u8>, Errno>;
+pub(crate) type Text = fn(&Query<'_>) -> Result<Vec<u8>, Errno>;
 
 /// Handles a write to a file.
-pub type Store = fn(&Query<'_>, &[u8]) -> Result<(), Errno>;
+pub(super) type Store = fn(&Query<'_>, &[u8]) -> Result<(), Errno>;
 
 /// Opens a file with its own operations.
-pub type Opener = fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn File>, Errno>;
+pub(super) type Opener = fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn File>, Errno>;
 
 /// The kind of an entry.
 #[derive(Clone, Copy)]
@@ -295,7 +295,7 @@ pub trait Listing: Sync {
 }
 
 /// Parses a name that is a number in the kernel's format.
-pub fn number(name: &[u8]) -> Result<i32, Errno> {
+pub(crate) fn number(name: &[u8]) -> Result<i32, Errno> {
     let digits = std::str::from_utf8(name).ok().and_then(|text| text.parse::<i32>().ok());
     digits.filter(|n| *n >= 0 && n.to_string().as_bytes() == name).ok_or_else(|| Errno::ENOENT.here())
 }

@@ -11,7 +11,7 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode};
 
 /// A file whose content is made when it is read from the start; further reads use that copy.
-pub struct TextFile {
+pub(crate) struct TextFile {
     inode: Arc<PseudoInode>,
     reader: Reader,
     text: Text,
@@ -21,7 +21,7 @@ pub struct TextFile {
 
 impl TextFile {
     /// Opens the file for a reader.
-    pub fn new(inode: Arc<PseudoInode>, reader: Reader, text: Text, store: Option<Store>) -> Self {
+    pub(crate) fn new(inode: Arc<PseudoInode>, reader: Reader, text: Text, store: Option<Store>) -> Self {
         TextFile { inode, reader, text, store, made: Mutex::new(Rank::Leaf, None) }
     }
 

@@ -19,10 +19,10 @@ use crate::kernel::Kernel;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{FileSystem, Inode, Vfs, now};
 
-pub use entry::{Entry, Listed, Listing, Query, Reader, Subject, Text, What, number};
-pub use file::TextFile;
-pub use inode::PseudoInode;
-pub use pieces::{Begin, LongFile, Pieces, one_piece};
+pub(crate) use entry::{Entry, Listed, Listing, Query, Reader, Subject, Text, What, number};
+pub(crate) use file::TextFile;
+pub(crate) use inode::PseudoInode;
+pub(crate) use pieces::{Begin, LongFile, Pieces, one_piece};
 
 /// A type of such a file system.
 pub struct Kind {

@@ -12,16 +12,16 @@ use crate::vfs::{File, Inode};
 
 /// Appends the next piece of a text, about a page long, possibly empty. Returns false if it is the last. Between pieces
 /// it keeps only the place to continue at.
-pub type Pieces = Box<dyn FnMut(&Query<'_>, &mut Vec<u8>) -> Result<bool, Errno> + Send>;
+pub(crate) type Pieces = Box<dyn FnMut(&Query<'_>, &mut Vec<u8>) -> Result<bool, Errno> + Send>;
 
 /// Begins a text that is made in pieces.
-pub type Begin = fn(&Query<'_>) -> Result<Pieces, Errno>;
+pub(crate) type Begin = fn(&Query<'_>) -> Result<Pieces, Errno>;
 
 /// Like [`Begin`], with state bound when the file was opened.
 type BeginBound = dyn Fn(&Query<'_>) -> Result<Pieces, Errno> + Send + Sync;
 
 /// A short text as a single piece.
-pub fn one_piece(mut text: Vec<u8>) -> Pieces {
+pub(crate) fn one_piece(mut text: Vec<u8>) -> Pieces {
     Box::new(move |_, all| {
         all.append(&mut text);
         Ok(false)
@@ -30,7 +30,7 @@ pub fn one_piece(mut text: Vec<u8>) -> Pieces {
 
 /// A text of which only the last piece is kept. Sequential reads make it once; a read of an earlier offset makes it
 /// again from the start, as seq_file does in Linux.
-pub struct LongFile {
+pub(crate) struct LongFile {
     inode: Arc<PseudoInode>,
     reader: Reader,
     begin: Box<BeginBound>,
@@ -49,7 +49,7 @@ struct Progress {
 
 impl LongFile {
     /// Opens the file for a reader.
-    pub fn new(
+    pub(crate) fn new(
         inode: Arc<PseudoInode>,
         reader: Reader,
         begin: impl Fn(&Query<'_>) -> Result<Pieces, Errno> + Send + Sync + 'static,

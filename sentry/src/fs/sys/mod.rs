@@ -78,6 +78,7 @@ pub(crate) const fn directory(name: &'static str, entries: &'static [Entry]) -> 
     Entry { permissions: 0o755, ..Entry::directory(name, entries) }
 }
 
+/// The content of an attribute: one line.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
     Ok(format!("{text}\n").into_bytes())
 }
@@ -91,7 +92,7 @@ fn cpus(query: &Query<'_>) -> usize {
 ///
 /// # Errors
 /// `EINVAL` for any option.
-pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+pub(crate) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     if !options.is_empty() {
         return Err(Errno::EINVAL.here());
     }

@@ -58,7 +58,7 @@ impl Entries {
 }
 
 /// An open directory in memory.
-pub struct TmpDirectory {
+pub(super) struct TmpDirectory {
     pub(super) inode: Arc<TmpInode>,
 }
 

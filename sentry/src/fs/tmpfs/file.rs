@@ -11,7 +11,7 @@ use crate::mm::Mappable;
 use crate::vfs::{File, Inode};
 
 /// An open regular file in memory.
-pub struct TmpFile {
+pub(super) struct TmpFile {
     pub(super) inode: Arc<TmpInode>,
 }
 

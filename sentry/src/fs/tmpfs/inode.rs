@@ -31,7 +31,7 @@ const ENTRY_BYTES: u64 = 256;
 pub(super) const INODE_BYTES: u64 = size_of::<TmpInode>() as u64 + ENTRY_BYTES;
 
 /// A file in memory.
-pub struct TmpInode {
+pub(crate) struct TmpInode {
     fs: Arc<TmpFs>,
     me: Weak<TmpInode>,
     number: u64,
@@ -109,7 +109,7 @@ impl TmpInode {
     }
 
     /// The inode number.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
@@ -140,7 +140,7 @@ impl TmpInode {
     }
 
     /// The content of a regular file.
-    pub fn pages(&self) -> Result<&Arc<PageCache>, Errno> {
+    pub(crate) fn pages(&self) -> Result<&Arc<PageCache>, Errno> {
         Ok(&self.regular()?.pages)
     }
 
@@ -181,12 +181,12 @@ impl TmpInode {
     }
 
     /// The seals (see memfd_create(2)).
-    pub fn seals(&self) -> Seals {
+    pub(crate) fn seals(&self) -> Seals {
         self.regular().map_or(Seals::F_SEAL_SEAL, |regular| *regular.writing.lock())
     }
 
     /// Makes the file sealable (`MFD_ALLOW_SEALING` of memfd_create(2)).
-    pub fn allow_sealing(&self, seals: Seals) {
+    pub(crate) fn allow_sealing(&self, seals: Seals) {
         if let Ok(regular) = self.regular() {
             *regular.writing.lock() = seals;
         }
@@ -213,7 +213,7 @@ impl TmpInode {
     }
 
     /// Notes that the inode got its first name, so that it cannot be linked again after its last name is removed.
-    pub fn note_named(&self) {
+    pub(crate) fn note_named(&self) {
         self.attributes.lock().linkable = false;
     }
 

@@ -18,8 +18,8 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::{FileSystem, Inode, NewInode, Vfs};
 
 use inode::INODE_BYTES;
-pub use inode::TmpInode;
-pub use options::TmpfsOptions;
+pub(crate) use inode::TmpInode;
+pub(crate) use options::TmpfsOptions;
 
 /// A quantity that is allocated up to a limit.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Quota {
 }
 
 /// A file system in memory.
-pub struct TmpFs {
+pub(crate) struct TmpFs {
     name: &'static str,
     device: Device,
     memory: Arc<GuestMemory>,
@@ -74,12 +74,12 @@ pub struct TmpFs {
 
 impl TmpFs {
     /// An empty file system.
-    pub fn new(vfs: &Vfs, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
+    pub(crate) fn new(vfs: &Vfs, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
         Self::named("tmpfs", vfs, memory, options)
     }
 
     /// Makes a tmpfs with another type name.
-    pub fn named(name: &'static str, vfs: &Vfs, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
+    pub(crate) fn named(name: &'static str, vfs: &Vfs, memory: Arc<GuestMemory>, options: TmpfsOptions) -> Arc<Self> {
         let fs = Arc::new_cyclic(|me| TmpFs {
             name,
             device: vfs.anonymous_device(),

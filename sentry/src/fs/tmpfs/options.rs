@@ -7,7 +7,7 @@ use amber_platform::PAGE_SIZE;
 
 /// Limits of a tmpfs and attributes of its root directory; none for Linux' default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TmpfsOptions {
+pub(crate) struct TmpfsOptions {
     /// The maximum number of pages.
     pub pages: Option<u64>,
     /// The maximum number of inodes.
@@ -24,7 +24,7 @@ pub struct TmpfsOptions {
 
 impl TmpfsOptions {
     /// An empty file system that no user may access, to mask a path.
-    pub fn mask() -> Self {
+    pub(crate) fn mask() -> Self {
         TmpfsOptions { mode: Some(0), pages: Some(0), ..TmpfsOptions::default() }
     }
 
@@ -32,7 +32,7 @@ impl TmpfsOptions {
     ///
     /// # Errors
     /// `EINVAL` for an unknown option or a malformed value.
-    pub fn parse(text: &str, memory: u64) -> Result<Self, Errno> {
+    pub(crate) fn parse(text: &str, memory: u64) -> Result<Self, Errno> {
         let mut options = TmpfsOptions::default();
         for option in text.split(',').filter(|o| !o.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -64,7 +64,7 @@ impl TmpfsOptions {
     }
 
     /// Sets Linux' defaults for missing options: half of the memory, and as many inodes as pages.
-    pub fn with_defaults(mut self, memory: u64) -> Self {
+    pub(crate) fn with_defaults(mut self, memory: u64) -> Self {
         self.defaults = Some(memory / PAGE_SIZE / 2);
         self.pages = self.pages.or(self.defaults);
         self.inodes = self.inodes.or(self.defaults);

@@ -26,7 +26,7 @@ impl Xattrs {
     ///
     /// # Errors
     /// `ENODATA` if it does not exist.
-    pub fn get(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub(super) fn get(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
         self.0.get(name).cloned().ok_or_else(|| Errno::ENODATA.here())
     }
 
@@ -34,7 +34,7 @@ impl Xattrs {
     ///
     /// # Errors
     /// `EEXIST`, `ENODATA`, `ENOMEM`, `ENOSPC`.
-    pub fn set(
+    pub(super) fn set(
         &mut self,
         name: &[u8],
         value: &[u8],
@@ -61,19 +61,19 @@ impl Xattrs {
     ///
     /// # Errors
     /// `ENODATA` if it does not exist.
-    pub fn remove(&mut self, name: &[u8], inodes: &Quota) -> Result<(), Errno> {
+    pub(super) fn remove(&mut self, name: &[u8], inodes: &Quota) -> Result<(), Errno> {
         let old = self.0.remove(name).ok_or_else(|| Errno::ENODATA.here())?;
         inodes.give_back(cost(name, &old));
         Ok(())
     }
 
     /// Passes each name to `tell`.
-    pub fn names(&self, tell: &mut dyn FnMut(&[u8])) {
+    pub(super) fn names(&self, tell: &mut dyn FnMut(&[u8])) {
         self.0.keys().for_each(|name| tell(name));
     }
 
     /// The number of inodes that all attributes count as.
-    pub fn total_cost(&self) -> u64 {
+    pub(super) fn total_cost(&self) -> u64 {
         self.0.iter().map(|(name, value)| cost(name, value)).sum()
     }
 }

@@ -13,7 +13,7 @@ use amber_abi::time::Timespec;
 use amber_platform::{FrameRange, Frames, GuestMemory, PAGE_SIZE};
 
 use self::extents::{Extent, State, push_page};
-pub use self::reclaim::PageCaches;
+pub(crate) use self::reclaim::PageCaches;
 use super::{Mappable, Mapping};
 use crate::sync::{Mutex, Rank};
 
@@ -38,7 +38,7 @@ const FEW_PARTS: usize = 64;
 /// The source of a cached object's bytes.
 ///
 /// Its methods are called with the lock of the cache held: they must not call the cache, nor take locks of lower rank.
-pub trait PageSource: Send + Sync {
+pub(crate) trait PageSource: Send + Sync {
     /// Reads bytes from `offset` on into guest memory at `place`. Returns their number, which is smaller than `len`
     /// only at the end.
     fn read(&self, memory: &GuestMemory, place: u64, offset: u64, len: u64) -> Result<u64, Errno>;
@@ -48,7 +48,7 @@ pub trait PageSource: Send + Sync {
 }
 
 /// Charges bytes of a file system in memory to its size.
-pub trait Quota: Send + Sync {
+pub(crate) trait Quota: Send + Sync {
     /// Charges bytes.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ struct Source {
 }
 
 /// The pages of one object.
-pub struct PageCache {
+pub(crate) struct PageCache {
     memory: Arc<GuestMemory>,
     source: Option<Source>,
     quota: Option<Arc<dyn Quota>>,
@@ -79,18 +79,23 @@ pub struct PageCache {
 
 impl PageCache {
     /// An object of `len` zero bytes in memory, which does not outlive the processes that use it.
-    pub fn in_memory(memory: Arc<GuestMemory>, len: u64) -> Arc<Self> {
+    pub(crate) fn in_memory(memory: Arc<GuestMemory>, len: u64) -> Arc<Self> {
         Self::build(memory, None, None, false, len)
     }
 
     /// Like [`in_memory`](Self::in_memory), for an object that may outlive processes. Its pages are charged to `quota`,
     /// if there is one.
-    pub fn lasting(memory: Arc<GuestMemory>, len: u64, quota: Option<Arc<dyn Quota>>) -> Arc<Self> {
+    pub(crate) fn lasting(memory: Arc<GuestMemory>, len: u64, quota: Option<Arc<dyn Quota>>) -> Arc<Self> {
         Self::build(memory, None, quota, true, len)
     }
 
     /// The cache of an object of `len` bytes with a source.
-    pub fn new(caches: &Arc<PageCaches>, memory: Arc<GuestMemory>, bytes: Box<dyn PageSource>, len: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        caches: &Arc<PageCaches>,
+        memory: Arc<GuestMemory>,
+        bytes: Box<dyn PageSource>,
+        len: u64,
+    ) -> Arc<Self> {
         Self::build(memory, Some(Source { bytes, caches: caches.clone() }), None, false, len)
     }
 
@@ -120,12 +125,12 @@ impl PageCache {
 
     /// The time of the last store through a shared VMA since the last call. Not recorded for objects with a source,
     /// which is informed of stores.
-    pub fn take_store_time(&self) -> Option<Timespec> {
+    pub(crate) fn take_store_time(&self) -> Option<Timespec> {
         self.state.lock().stored.take()
     }
 
     /// Evicts all pages that can be read again. Dirty ones are written back first. Returns the number of bytes.
-    pub fn evict(&self) -> u64 {
+    pub(crate) fn evict(&self) -> u64 {
         if self.source.is_none() {
             return 0;
         }
@@ -147,7 +152,7 @@ impl PageCache {
     ///
     /// # Errors
     /// `EBUSY` if there is one and `even_now` is set (`F_SEAL_WRITE`).
-    pub fn seal_stores(&self, even_now: bool) -> Result<(), Errno> {
+    pub(crate) fn seal_stores(&self, even_now: bool) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if even_now && state.writable_areas > 0 {
             return Err(Errno::EBUSY.here());
@@ -157,7 +162,7 @@ impl PageCache {
     }
 
     /// Bytes in present pages: `st_blocks` of an object in memory.
-    pub fn present_bytes(&self) -> u64 {
+    pub(crate) fn present_bytes(&self) -> u64 {
         self.state.lock().pages * PAGE_SIZE
     }
 
@@ -165,7 +170,7 @@ impl PageCache {
     ///
     /// # Errors
     /// Those of the source.
-    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let mut state = self.state.lock();
         let want = (buf.len() as u64).min(state.len.saturating_sub(offset)) as usize;
         let mut done = 0;
@@ -190,7 +195,7 @@ impl PageCache {
     ///
     /// # Errors
     /// `ENOSPC`, `ENOMEM` or those of the source, if nothing was written.
-    pub fn write(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+    pub(crate) fn write(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         let mut state = self.state.lock();
         let end = offset.checked_add(buf.len() as u64).ok_or_else(|| Errno::EFBIG.here())?;
         let mut done = 0;
@@ -290,7 +295,7 @@ impl PageCache {
 
     /// Sets the length. Truncated pages are unmapped from all address spaces; if the object grows again, they read as
     /// zero.
-    pub fn set_len(&self, len: u64) {
+    pub(crate) fn set_len(&self, len: u64) {
         let (mappings, shrunk, gone) = {
             let mut state = self.state.lock();
             let old = std::mem::replace(&mut state.len, len);
@@ -309,7 +314,7 @@ impl PageCache {
     }
 
     /// Frees the pages of a range, which then reads as zero. The length does not change.
-    pub fn remove_range(&self, range: Range<u64>) {
+    pub(crate) fn remove_range(&self, range: Range<u64>) {
         let first = range.start.next_multiple_of(PAGE_SIZE);
         let last = range.end & !(PAGE_SIZE - 1);
         let (mappings, gone) = {
@@ -330,7 +335,7 @@ impl PageCache {
     }
 
     /// Drops everything cached, because the source has changed; `len` is its new length.
-    pub fn reload(&self, len: u64) {
+    pub(crate) fn reload(&self, len: u64) {
         let (mappings, gone) = {
             let mut state = self.state.lock();
             state.len = len;
@@ -347,7 +352,7 @@ impl PageCache {
     ///
     /// # Errors
     /// `ENOSPC` or `ENOMEM`; the caller releases `made`.
-    pub fn reserve_some(&self, range: Range<u64>, made: &mut Vec<Range<u64>>) -> Result<u64, Errno> {
+    pub(crate) fn reserve_some(&self, range: Range<u64>, made: &mut Vec<Range<u64>>) -> Result<u64, Errno> {
         let mut state = self.state.lock();
         let first = range.start & !(PAGE_SIZE - 1);
         let end = range.end.min(first.saturating_add(STEP));
@@ -374,7 +379,7 @@ impl PageCache {
     }
 
     /// Releases what [`reserve_some`](Self::reserve_some) made and has not been used since.
-    pub fn release_reserved(&self, made: Vec<Range<u64>>) {
+    pub(crate) fn release_reserved(&self, made: Vec<Range<u64>>) {
         for part in made {
             for start in part.clone().step_by(STEP as usize) {
                 let mut state = self.state.lock();
@@ -389,7 +394,7 @@ impl PageCache {
 
     /// The next offset of data, or with `hole` of a hole, from `offset` on; none past the end (lseek(2) `SEEK_DATA`).
     /// For objects in memory.
-    pub fn seek_data(&self, offset: u64, hole: bool) -> Option<u64> {
+    pub(crate) fn seek_data(&self, offset: u64, hole: bool) -> Option<u64> {
         let state = self.state.lock();
         if offset >= state.len {
             return None;

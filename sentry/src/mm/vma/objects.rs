@@ -65,7 +65,7 @@ impl Vma {
 
 impl VmaMap {
     /// The addresses that map some of a range of an object: parts of VMAs, unordered.
-    pub fn showing(&mut self, object: &dyn Mappable, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(crate) fn showing(&mut self, object: &dyn Mappable, range: Range<u64>) -> Vec<Range<u64>> {
         if self.objects.0.is_none() && self.areas.len() >= MANY {
             let mut index = Box::<Index>::default();
             self.areas.values().for_each(|vma| note(&mut index, vma));

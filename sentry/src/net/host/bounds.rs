@@ -125,7 +125,7 @@ fn numbers(value: &[u8]) -> Option<Vec<i64>> {
 }
 
 /// The initial values of the parameters that the guest has changed.
-pub struct Bounds(Mutex<HashMap<String, Vec<i64>>>);
+pub(super) struct Bounds(Mutex<HashMap<String, Vec<i64>>>);
 
 impl Default for Bounds {
     fn default() -> Self {
@@ -139,7 +139,7 @@ impl Bounds {
     ///
     /// # Errors
     /// `EPERM` for a value above the initial one; `EINVAL` if it is not a number; errors of `now`.
-    pub fn check(
+    pub(super) fn check(
         &self,
         path: &str,
         now: impl FnOnce() -> Result<Vec<u8>, Errno>,

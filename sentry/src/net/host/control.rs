@@ -23,7 +23,7 @@ const RAW_HEADERS: [V6; 7] = [
 ///
 /// # Errors
 /// `EPERM` for messages that require a capability; `EINVAL` for unknown ones.
-pub fn encode(ctx: Option<&TaskContext>, messages: &[(i32, i32, Vec<u8>)]) -> Result<Vec<u8>, Errno> {
+pub(super) fn encode(ctx: Option<&TaskContext>, messages: &[(i32, i32, Vec<u8>)]) -> Result<Vec<u8>, Errno> {
     let has = |capability| ctx.is_some_and(|ctx| ctx.credentials().has(capability));
     let mut bytes = Vec::new();
     for (level, kind, data) in messages {
@@ -55,7 +55,7 @@ pub fn encode(ctx: Option<&TaskContext>, messages: &[(i32, i32, Vec<u8>)]) -> Re
 }
 
 /// Decodes control messages of the host: level, type and data of each.
-pub fn decode(mut bytes: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
+pub(super) fn decode(mut bytes: &[u8]) -> Vec<(i32, i32, Vec<u8>)> {
     let mut messages = Vec::new();
     while let Ok((header, _)) = Cmsghdr::read_from_prefix(bytes) {
         let len = usize::try_from(header.cmsg_len).unwrap_or(usize::MAX);

@@ -16,7 +16,7 @@ use super::{Sockets, control};
 use crate::net::inet::Watch;
 
 /// A netlink socket of the host in groups of rtnetlink(7).
-pub struct HostEvents {
+pub(super) struct HostEvents {
     sockets: Arc<Sockets>,
     number: u64,
     file: Arc<OwnedFd>,

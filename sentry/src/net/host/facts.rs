@@ -60,7 +60,7 @@ struct Known {
 type Owned = HashMap<u64, Known>;
 
 /// Queries of the host's network.
-pub struct HostFacts {
+pub(super) struct HostFacts {
     /// The socket for ioctl(2) on interfaces.
     asker: OwnedFd,
     /// `/proc/net` of the host, opened before access is restricted; none without `/proc`.

@@ -84,7 +84,7 @@ impl Attached {
 }
 
 /// The charge of a socket.
-pub struct Kept {
+pub(super) struct Kept {
     charge: KernelCharge,
     own: u64,
     attached: Mutex<Attached>,
@@ -100,14 +100,14 @@ struct Moves {
 
 impl Kept {
     /// The charge of a new socket of a type.
-    pub fn new(memory: &Arc<GuestMemory>, kind: SocketKind) -> Kept {
+    pub(super) fn new(memory: &Arc<GuestMemory>, kind: SocketKind) -> Kept {
         let own = if kind == SocketKind::SOCK_STREAM { STREAM_BYTES } else { OTHER_BYTES };
         let charge = memory.charge(KernelPart::Sockets, own);
         Kept { charge, own, attached: Mutex::new(Rank::Leaf, Attached::default()), moves: Moves::default() }
     }
 
     /// The charge of a connection accepted by a listener, whose filter it shares, with this many bytes of a saved SYN.
-    pub fn of_child(&self, packet: u64) -> Kept {
+    pub(super) fn of_child(&self, packet: u64) -> Kept {
         let attached = Attached { translated: self.attached.lock().translated, ..Attached::default() };
         let own = self.own + packet;
         let (charge, attached) = (self.charge.another(own), Mutex::new(Rank::Leaf, attached));
@@ -115,7 +115,7 @@ impl Kept {
     }
 
     /// The bytes charged.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.charge.bytes()
     }
 
@@ -329,7 +329,7 @@ fn membership(value: &[u8]) -> Box<[u8]> {
 }
 
 /// The state of updates of all charges.
-pub struct Looks {
+pub(super) struct Looks {
     /// Held by the thread that runs an update.
     one: parking_lot::Mutex<()>,
     /// The size of all buffers at the last update, in bytes.

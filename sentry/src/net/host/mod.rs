@@ -39,7 +39,7 @@ use left::LeftPrograms;
 use socket::HostSocket;
 
 /// The host's network.
-pub struct HostNetwork {
+pub(crate) struct HostNetwork {
     sockets: Arc<Sockets>,
     facts: HostFacts,
     /// Whether the namespace belongs to the sandbox.
@@ -93,7 +93,7 @@ impl HostNetwork {
     ///
     /// # Errors
     /// The host has no descriptors left, or no internet sockets.
-    pub fn new(trees: &HostTrees, memory: &Arc<GuestMemory>, own: bool) -> Result<Arc<Self>, Errno> {
+    pub(crate) fn new(trees: &HostTrees, memory: &Arc<GuestMemory>, own: bool) -> Result<Arc<Self>, Errno> {
         let sockets = Arc::new(Sockets {
             next: AtomicU64::new(0),
             all: Mutex::new(Rank::Leaf, HashMap::new()),

@@ -21,7 +21,7 @@ const TOP: &str = "net";
 const UNRESOLVED_BYTES: u64 = 8192;
 
 /// Access to the parameters.
-pub struct HostParameters {
+pub(super) struct HostParameters {
     /// `/proc/sys/net`, opened before access is restricted; none without `/proc`.
     top: Option<OwnedFd>,
     /// Whether the guest may change them.

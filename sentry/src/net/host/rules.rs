@@ -8,7 +8,7 @@ use amber_abi::sockopt::{
 
 /// The permitted access to an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub(super) enum Rule {
     /// Reading and setting require no capability.
     Free,
     /// Read only.
@@ -100,7 +100,7 @@ const RAW_CHECKSUM: i32 = 7;
 const ORIGINAL_DESTINATION: i32 = 80;
 
 /// The permitted access to an option; none if it is not passed to the host.
-pub fn rule(level: SocketLevel, name: i32) -> Option<Rule> {
+pub(super) fn rule(level: SocketLevel, name: i32) -> Option<Rule> {
     match (level, name) {
         (SocketLevel::SOL_RAW, ICMP_FILTER | RAW_CHECKSUM) | (SocketLevel::SOL_ICMPV6, ICMP_FILTER) => Some(Free),
         (SocketLevel::SOL_IP | SocketLevel::SOL_IPV6, ORIGINAL_DESTINATION) => Some(Read),

@@ -46,7 +46,7 @@ const TOLD: MessageFlags = MessageFlags::MSG_TRUNC
     .union(MessageFlags::MSG_ERRQUEUE);
 
 /// A socket.
-pub struct HostSocket {
+pub(super) struct HostSocket {
     pub(super) sockets: Arc<Sockets>,
     pub(super) number: u64,
     file: Arc<OwnedFd>,
@@ -93,7 +93,7 @@ pub(super) fn tcp_state(socket: BorrowedFd<'_>) -> Option<TcpState> {
 
 impl HostSocket {
     /// Makes a socket from one that was opened on the host, for a user.
-    pub fn create(
+    pub(super) fn create(
         sockets: Arc<Sockets>,
         file: Arc<OwnedFd>,
         identity: (AddressFamily, SocketKind, i32),
@@ -107,7 +107,7 @@ impl HostSocket {
     ///
     /// # Errors
     /// `EAFNOSUPPORT` for families other than internet and unix; errors of the host.
-    pub fn adopt(sockets: Arc<Sockets>, file: Arc<OwnedFd>, uid: u32) -> Result<Arc<Self>, Errno> {
+    pub(super) fn adopt(sockets: Arc<Sockets>, file: Arc<OwnedFd>, uid: u32) -> Result<Arc<Self>, Errno> {
         let ask = |option: SocketOption| -> Result<i32, Errno> {
             let value = host::option(file.as_fd(), SocketLevel::SOL_SOCKET.raw(), option.raw(), size_of::<i32>())?;
             Ok(i32::from_ne_bytes(*value.first_chunk().ok_or_else(|| Errno::EINVAL.here())?))

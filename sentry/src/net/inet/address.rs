@@ -52,7 +52,7 @@ impl Endpoint {
 }
 
 /// The family of a socket address.
-pub fn family_of(bytes: &[u8]) -> Result<AddressFamily, Errno> {
+pub(crate) fn family_of(bytes: &[u8]) -> Result<AddressFamily, Errno> {
     bytes
         .first_chunk()
         .map(|bytes| AddressFamily::from_raw(u16::from_ne_bytes(*bytes)))
@@ -63,7 +63,7 @@ pub fn family_of(bytes: &[u8]) -> Result<AddressFamily, Errno> {
 ///
 /// # Errors
 /// `EINVAL` if it is too short; `EAFNOSUPPORT` for other families.
-pub fn parse(family: AddressFamily, bytes: &[u8]) -> Result<Endpoint, Errno> {
+pub(crate) fn parse(family: AddressFamily, bytes: &[u8]) -> Result<Endpoint, Errno> {
     let least = if family == AddressFamily::AF_INET6 { LEAST_V6 } else { size_of::<SockaddrIn>() };
     if bytes.len() < least {
         return Err(Errno::EINVAL.here());
@@ -84,7 +84,7 @@ pub fn parse(family: AddressFamily, bytes: &[u8]) -> Result<Endpoint, Errno> {
 }
 
 /// Whether a socket may be bound to the address: it is local, multicast, broadcast or unspecified.
-pub fn can_bind(ip: IpAddr) -> bool {
+pub(crate) fn can_bind(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_multicast(),
@@ -95,7 +95,7 @@ pub fn can_bind(ip: IpAddr) -> bool {
 const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
 /// Whether the address is a broadcast address.
-pub fn is_broadcast(ip: IpAddr) -> bool {
+pub(crate) fn is_broadcast(ip: IpAddr) -> bool {
     ip == IpAddr::V4(LOOPBACK_BROADCAST)
 }
 
@@ -103,7 +103,7 @@ pub fn is_broadcast(ip: IpAddr) -> bool {
 ///
 /// # Errors
 /// `ENETUNREACH` for addresses that are not local.
-pub fn route(to: IpAddr) -> Result<(IpAddr, IpAddr), Errno> {
+pub(crate) fn route(to: IpAddr) -> Result<(IpAddr, IpAddr), Errno> {
     match to {
         IpAddr::V4(ip) if ip.is_unspecified() => Ok((Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into())),
         IpAddr::V4(ip) if ip.is_loopback() => Ok((ip.into(), Ipv4Addr::LOCALHOST.into())),

@@ -20,16 +20,16 @@ const ICMP_V6: (u8, u8, u8) = (3, 1, 4);
 
 /// The errors, oldest first. All are about unreachable ports.
 #[derive(Default)]
-pub struct ErrorQueue(ReceiveQueue);
+pub(super) struct ErrorQueue(ReceiveQueue);
 
 impl ErrorQueue {
     /// Whether there are no errors.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Adds a datagram that a socket of the family sent to a port without a socket, if it fits into the receive buffer.
-    pub fn push_refused(&mut self, family: AddressFamily, to: Endpoint, data: &[u8], limit: usize) {
+    pub(super) fn push_refused(&mut self, family: AddressFamily, to: Endpoint, data: &[u8], limit: usize) {
         if !self.0.has_room(limit) {
             return;
         }
@@ -57,7 +57,7 @@ impl ErrorQueue {
     ///
     /// # Errors
     /// `EAGAIN` if there is none.
-    pub fn take(&mut self, buf: &mut [u8]) -> Result<Received, Errno> {
+    pub(super) fn take(&mut self, buf: &mut [u8]) -> Result<Received, Errno> {
         self.0.take_message(buf, RecvFlags::default()).ok_or_else(|| Errno::EAGAIN.here())
     }
 }

@@ -82,7 +82,7 @@ fn word(value: u32) -> [u8; 24] {
 }
 
 /// The commands on interfaces, which every socket supports; none for other commands.
-pub fn ioctl(caller: &dyn Caller, command: u32, argument: u64) -> Option<SysResult> {
+pub(crate) fn ioctl(caller: &dyn Caller, command: u32, argument: u64) -> Option<SysResult> {
     let command = Io::from_raw(command);
     match command {
         Io::SIOCGIFCONF => Some(list(caller, argument)),

@@ -51,7 +51,7 @@ impl Remains {
 }
 
 /// The loopback network.
-pub struct Loopback {
+pub(crate) struct Loopback {
     me: Weak<Loopback>,
     pub(super) tcp: Ports<TcpSocket>,
     pub(super) udp: Ports<UdpSocket>,
@@ -64,7 +64,7 @@ pub struct Loopback {
 
 impl Loopback {
     /// A network without sockets.
-    pub fn new(limits: Arc<Limits>) -> Arc<Self> {
+    pub(crate) fn new(limits: Arc<Limits>) -> Arc<Self> {
         Arc::new_cyclic(|me| Loopback {
             me: me.clone(),
             tcp: Ports::new(limits.clone()),

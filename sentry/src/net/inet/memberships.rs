@@ -9,11 +9,11 @@ use zerocopy::FromBytes;
 
 /// The groups. All are joined on the loopback interface, the only one.
 #[derive(Clone, Default)]
-pub struct Memberships(Vec<IpAddr>);
+pub(super) struct Memberships(Vec<IpAddr>);
 
 impl Memberships {
     /// Whether the socket is a member.
-    pub fn has(&self, group: IpAddr) -> bool {
+    pub(super) fn has(&self, group: IpAddr) -> bool {
         self.0.contains(&group)
     }
 
@@ -39,7 +39,7 @@ impl Memberships {
     /// # Errors
     /// `EINVAL`; `ENODEV` without an interface for the group; errors of joining and leaving; `ENOPROTOOPT` for other
     /// options.
-    pub fn set_v4(&mut self, option: Ip, value: &[u8], most: u64) -> Result<(), Errno> {
+    pub(super) fn set_v4(&mut self, option: Ip, value: &[u8], most: u64) -> Result<(), Errno> {
         if !matches!(option, Ip::IP_ADD_MEMBERSHIP | Ip::IP_DROP_MEMBERSHIP) {
             return Err(Errno::ENOPROTOOPT.here());
         }
@@ -65,7 +65,7 @@ impl Memberships {
     ///
     /// # Errors
     /// As for IPv4.
-    pub fn set_v6(&mut self, option: V6, value: &[u8]) -> Result<(), Errno> {
+    pub(super) fn set_v6(&mut self, option: V6, value: &[u8]) -> Result<(), Errno> {
         if !matches!(option, V6::IPV6_ADD_MEMBERSHIP | V6::IPV6_DROP_MEMBERSHIP) {
             return Err(Errno::ENOPROTOOPT.here());
         }

@@ -1,15 +1,15 @@
 //! AF_INET and AF_INET6: the interface of networks, and the loopback network (ip(7), ipv6(7), tcp(7), udp(7)).
 
-pub mod address;
+pub(crate) mod address;
 mod error_queue;
 mod holders;
-pub mod interface;
+pub(crate) mod interface;
 mod loopback;
 mod memberships;
 mod option_rules;
 mod options;
-pub mod ports;
-pub mod stats;
+pub(crate) mod ports;
+pub(crate) mod stats;
 mod tcp;
 mod tcp_close;
 mod tcp_connect;
@@ -32,10 +32,10 @@ use amber_abi::socket::{AddressFamily, IpProtocol, SocketKind, TcpState};
 use crate::net::socket::Socket;
 use crate::task::TaskContext;
 
-pub use address::Endpoint;
-pub use interface::Interface;
-pub use loopback::Loopback;
-pub use stats::NetStats;
+pub(crate) use address::Endpoint;
+pub(crate) use interface::Interface;
+pub(crate) use loopback::Loopback;
+pub(crate) use stats::NetStats;
 
 /// A kind of internet socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ pub trait Oracle {
 }
 
 /// Appends the next lines of a table. Returns false if there are no more.
-pub type Lines = Box<dyn FnMut(&mut Vec<u8>) -> Result<bool, Errno> + Send>;
+pub(crate) type Lines = Box<dyn FnMut(&mut Vec<u8>) -> Result<bool, Errno> + Send>;
 
 /// The parameters of another kernel's network, by path below `/proc/sys`.
 pub trait Parameters {
@@ -250,7 +250,7 @@ pub struct Report {
 /// # Errors
 /// `EINVAL` for invalid protocols; `ESOCKTNOSUPPORT`; `EPROTONOSUPPORT`; `EPERM` for raw sockets without CAP_NET_RAW;
 /// errors of the network.
-pub fn create(
+pub(crate) fn create(
     ctx: &TaskContext,
     family: AddressFamily,
     kind: SocketKind,
@@ -278,7 +278,7 @@ pub fn create(
 
 /// The claim of a socket to a port, which determines whether others can share it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// The local address; unspecified for all.
     ip: IpAddr,
     /// Whether a claim to all IPv6 addresses excludes IPv4.

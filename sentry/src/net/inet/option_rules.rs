@@ -8,7 +8,7 @@ use crate::net::limits::Numbers;
 
 /// The values of an option.
 #[derive(Clone, Copy)]
-pub enum Range {
+pub(super) enum Range {
     /// Zero, or any other number, which becomes one.
     Flag,
     /// A number in a range.
@@ -22,7 +22,7 @@ pub enum Range {
 }
 
 /// An option.
-pub struct Rule {
+pub(super) struct Rule {
     /// The level.
     pub level: SocketLevel,
     /// The number of the option.
@@ -37,7 +37,7 @@ pub struct Rule {
 
 impl Rule {
     /// The initial value, which may be a parameter of the network.
-    pub fn first(&self, numbers: &Numbers) -> i32 {
+    pub(super) fn first(&self, numbers: &Numbers) -> i32 {
         let is = |level, name| self.level == level && self.name == name;
         let tcp = |name: Tcp| is(SocketLevel::SOL_TCP, name.raw());
         let parameter = if is(SocketLevel::SOL_IP, Ip::IP_TTL.raw()) {
@@ -75,7 +75,7 @@ const fn datagrams(rule: Rule) -> Rule {
 macro_rules! rules {
     ($($level:ident $names:ident { $($rule:expr => $($name:ident)+;)+ })+) => {
         /// All options.
-        pub const RULES: &[Rule] = &[
+        pub(super) const RULES: &[Rule] = &[
             $($($(Rule { level: SocketLevel::$level, name: $names::$name.raw(), ..$rule },)+)+)+
         ];
     };

@@ -14,7 +14,7 @@ use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
 /// The options of one socket.
-pub struct InetOptions {
+pub(super) struct InetOptions {
     family: AddressFamily,
     kind: SocketKind,
     values: Mutex<Values>,
@@ -33,7 +33,7 @@ struct Values {
 }
 
 /// The state of a socket on which options depend.
-pub struct SocketPhase {
+pub(super) struct SocketPhase {
     /// Whether it has a port.
     pub is_bound: bool,
     /// Whether it is connected.
@@ -88,7 +88,7 @@ fn number(value: i32) -> Vec<u8> {
 
 impl InetOptions {
     /// The options of a new socket.
-    pub fn new(family: AddressFamily, kind: SocketKind, limits: &Limits) -> Self {
+    pub(super) fn new(family: AddressFamily, kind: SocketKind, limits: &Limits) -> Self {
         let values = Values {
             numbers: RULES.iter().map(|rule| rule.first(&limits.numbers)).collect(),
             multicast_address: Ipv4Addr::UNSPECIFIED,
@@ -100,7 +100,7 @@ impl InetOptions {
     }
 
     /// A copy for an accepted socket.
-    pub fn inherit(&self) -> Self {
+    pub(super) fn inherit(&self) -> Self {
         let values = Values { memberships: Memberships::default(), ..self.values.lock().clone() };
         InetOptions { family: self.family, kind: self.kind, values: Mutex::new(Rank::Leaf, values) }
     }
@@ -110,32 +110,32 @@ impl InetOptions {
     }
 
     /// An option of level SOL_IP.
-    pub fn ip(&self, name: Ip) -> i32 {
+    pub(super) fn ip(&self, name: Ip) -> i32 {
         self.number(SocketLevel::SOL_IP, name.raw())
     }
 
     /// An option of level SOL_IPV6.
-    pub fn v6(&self, name: V6) -> i32 {
+    pub(super) fn v6(&self, name: V6) -> i32 {
         self.number(SocketLevel::SOL_IPV6, name.raw())
     }
 
     /// An option of level SOL_TCP.
-    pub fn tcp(&self, name: Tcp) -> i32 {
+    pub(super) fn tcp(&self, name: Tcp) -> i32 {
         self.number(SocketLevel::SOL_TCP, name.raw())
     }
 
     /// An option of level SOL_UDP.
-    pub fn udp(&self, name: Udp) -> i32 {
+    pub(super) fn udp(&self, name: Udp) -> i32 {
         self.number(SocketLevel::SOL_UDP, name.raw())
     }
 
     /// Whether multicast datagrams are sent over the loopback interface.
-    pub fn multicasts_over_loopback(&self) -> bool {
+    pub(super) fn multicasts_over_loopback(&self) -> bool {
         self.values.lock().multicast_address.is_loopback() || self.v6(V6::IPV6_MULTICAST_IF) == 1
     }
 
     /// Whether the socket is a member of a group.
-    pub fn is_member(&self, group: std::net::IpAddr) -> bool {
+    pub(super) fn is_member(&self, group: std::net::IpAddr) -> bool {
         self.values.lock().memberships.has(group)
     }
 
@@ -154,7 +154,7 @@ impl InetOptions {
     /// # Errors
     /// `ENOPROTOOPT` for options that the socket does not have (for other levels, IPv4 returns `EOPNOTSUPP`);
     /// `ENOTCONN` for those of connected sockets only.
-    pub fn get(&self, level: SocketLevel, name: i32, now: &SocketPhase) -> Result<Vec<u8>, Errno> {
+    pub(super) fn get(&self, level: SocketLevel, name: i32, now: &SocketPhase) -> Result<Vec<u8>, Errno> {
         if !self.has_level(level) {
             let six = self.family == AddressFamily::AF_INET6;
             return Err(if six { Errno::ENOPROTOOPT.here() } else { Errno::EOPNOTSUPP.here() });
@@ -193,12 +193,12 @@ impl InetOptions {
     }
 
     /// The protocol.
-    pub fn protocol(&self) -> IpProtocol {
+    pub(super) fn protocol(&self) -> IpProtocol {
         if self.kind == SocketKind::SOCK_STREAM { IpProtocol::IPPROTO_TCP } else { IpProtocol::IPPROTO_UDP }
     }
 
     /// The maximum segment size: that of the loopback's packets without headers and time stamps.
-    pub fn segment_size(&self, connected: bool) -> i32 {
+    pub(super) fn segment_size(&self, connected: bool) -> i32 {
         let set = self.values.lock().segment;
         let most = if self.family == AddressFamily::AF_INET6 { 65464 } else { 65483 };
         match (connected, set) {
@@ -214,7 +214,7 @@ impl InetOptions {
     /// # Errors
     /// `EINVAL` for invalid values; `EPERM` without the required capability; `ENOPROTOOPT` for options that the socket
     /// does not have.
-    pub fn set(
+    pub(super) fn set(
         &self,
         ctx: &TaskContext,
         level: SocketLevel,

@@ -13,13 +13,13 @@ use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
 /// A socket that can have a port.
-pub trait Holder: Send + Sync {
+pub(crate) trait Holder: Send + Sync {
     /// The present claim. A change takes effect with [`Ports::refile`].
     fn claim(&self) -> Claim;
 }
 
 /// The ports of one protocol.
-pub struct Ports<T> {
+pub(crate) struct Ports<T> {
     table: Mutex<Table<T>>,
     limits: Arc<Limits>,
 }
@@ -33,7 +33,7 @@ struct Table<T> {
 ///
 /// # Errors
 /// `EACCES` for a privileged port without CAP_NET_BIND_SERVICE.
-pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
+pub(crate) fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
     let privileged = port != 0 && i64::from(port) < ctx.kernel().tunables.unprivileged_ports.get();
     if privileged && !ctx.credentials().has(Capability::CAP_NET_BIND_SERVICE) {
         return Err(Errno::EACCES.here());
@@ -43,7 +43,7 @@ pub fn check_port(ctx: &TaskContext, port: u16) -> Result<(), Errno> {
 
 impl<T: Holder> Ports<T> {
     /// A table without sockets. The search for free ports starts at a random port.
-    pub fn new(limits: Arc<Limits>) -> Self {
+    pub(crate) fn new(limits: Arc<Limits>) -> Self {
         let mut seed = [0; 2];
         // Without random numbers the search starts at the first port, which is acceptable.
         let _ = getrandom::fill(&mut seed);
@@ -55,7 +55,13 @@ impl<T: Holder> Ports<T> {
     ///
     /// # Errors
     /// `EADDRINUSE`.
-    pub fn take(&self, socket: &Arc<T>, claim: &Claim, port: u16, commit: impl FnOnce(u16)) -> Result<u16, Errno> {
+    pub(crate) fn take(
+        &self,
+        socket: &Arc<T>,
+        claim: &Claim,
+        port: u16,
+        commit: impl FnOnce(u16),
+    ) -> Result<u16, Errno> {
         let mut table = self.table.lock();
         let port = match port {
             0 => table.find_free(self.limits.port_range()).ok_or_else(|| Errno::EADDRINUSE.here())?,
@@ -71,7 +77,7 @@ impl<T: Holder> Ports<T> {
     ///
     /// # Errors
     /// `EADDRINUSE`.
-    pub fn check_again(&self, socket: &T, claim: &Claim, port: u16, commit: impl FnOnce()) -> Result<(), Errno> {
+    pub(crate) fn check_again(&self, socket: &T, claim: &Claim, port: u16, commit: impl FnOnce()) -> Result<(), Errno> {
         let mut table = self.table.lock();
         table.check(claim, port, socket)?;
         commit();
@@ -80,19 +86,19 @@ impl<T: Holder> Ports<T> {
     }
 
     /// Adds a socket to a port that is shared: a connection of a listener.
-    pub fn share(&self, socket: &Arc<T>, port: u16) {
+    pub(crate) fn share(&self, socket: &Arc<T>, port: u16) {
         self.table.lock().holders.entry(port).or_default().insert(socket);
     }
 
     /// Updates the index after a socket's claim has changed. Does nothing without a port.
-    pub fn refile(&self, socket: &T, port: u16) {
+    pub(crate) fn refile(&self, socket: &T, port: u16) {
         if port != 0 {
             self.table.lock().refile(socket, port);
         }
     }
 
     /// Releases a socket's port.
-    pub fn release(&self, socket: &T, port: u16) {
+    pub(crate) fn release(&self, socket: &T, port: u16) {
         let mut table = self.table.lock();
         if let Some(holders) = table.holders.get_mut(&port) {
             holders.remove(socket);
@@ -103,29 +109,29 @@ impl<T: Holder> Ports<T> {
     }
 
     /// The sockets with a port.
-    pub fn holders(&self, port: u16) -> Vec<Arc<T>> {
+    pub(crate) fn holders(&self, port: u16) -> Vec<Arc<T>> {
         let table = self.table.lock();
         table.holders.get(&port).into_iter().flat_map(Holders::iter).collect()
     }
 
     /// The sockets connected from `local` to `remote`.
-    pub fn connected(&self, local: Endpoint, remote: Endpoint) -> Vec<Arc<T>> {
+    pub(crate) fn connected(&self, local: Endpoint, remote: Endpoint) -> Vec<Arc<T>> {
         let table = self.table.lock();
         table.holders.get(&local.port).into_iter().flat_map(|holders| holders.connected(local.ip, remote)).collect()
     }
 
     /// All sockets with ports.
-    pub fn all(&self) -> Vec<Arc<T>> {
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
         self.table.lock().holders.values().flat_map(Holders::iter).collect()
     }
 
     /// The receiver of a packet. Sockets that share the port with SO_REUSEPORT are selected by sender.
-    pub fn find(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
+    pub(crate) fn find(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
         self.table.lock().holders.get(&to.port)?.find(from, to.ip)
     }
 
     /// The listener for a connection request.
-    pub fn find_listener(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
+    pub(crate) fn find_listener(&self, from: Endpoint, to: Endpoint) -> Option<Arc<T>> {
         self.table.lock().holders.get(&to.port)?.find_open(from, to.ip, true)
     }
 }

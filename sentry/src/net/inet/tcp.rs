@@ -31,7 +31,7 @@ use crate::wait::{READABLE, SigioEvent, WRITABLE, WaitQueue};
 const GROWN_SEND_BUFFER: u32 = 2_626_560;
 
 /// A TCP socket.
-pub struct TcpSocket {
+pub(super) struct TcpSocket {
     pub(super) me: Weak<TcpSocket>,
     pub(super) stack: Arc<Loopback>,
     pub(super) family: AddressFamily,
@@ -45,7 +45,7 @@ pub struct TcpSocket {
 
 impl TcpSocket {
     /// Makes a socket for a task.
-    pub fn create(stack: Arc<Loopback>, family: AddressFamily, ctx: &TaskContext) -> Arc<Self> {
+    pub(super) fn create(stack: Arc<Loopback>, family: AddressFamily, ctx: &TaskContext) -> Arc<Self> {
         let (send, receive) = stack.limits.tcp_buffers();
         let options = SharedOptions::with_buffers(send, receive);
         let inet = InetOptions::new(family, SocketKind::SOCK_STREAM, &stack.limits);
@@ -187,7 +187,7 @@ impl TcpSocket {
     }
 
     /// The socket's entry in `/proc/net/tcp`.
-    pub fn report(&self) -> Report {
+    pub(super) fn report(&self) -> Report {
         let options = self.options.values();
         let state = self.state.lock();
         let (sending, receiving) = match &state.phase {
@@ -582,7 +582,7 @@ impl Socket for TcpSocket {
 /// # Errors
 /// Errors of [`parse`]; `EINVAL` for an IPv4 address on an IPv6-only socket; `EADDRNOTAVAIL` for an address that is not
 /// local.
-pub fn bind_address(
+pub(super) fn bind_address(
     family: AddressFamily,
     inet: &InetOptions,
     limits: &Limits,

@@ -11,7 +11,7 @@ const RETRANSMIT: u32 = 204_000;
 const ROUND_TRIP: u32 = 20;
 
 /// Encodes `struct tcp_info`.
-pub fn encode(socket: &TcpSocket) -> Vec<u8> {
+pub(super) fn encode(socket: &TcpSocket) -> Vec<u8> {
     let state = socket.state.lock();
     let connected = matches!(state.phase, Phase::Connected);
     let mut info = TcpInfo { tcpi_state: state.name().raw(), ..TcpInfo::default() };

@@ -17,7 +17,7 @@ use crate::wait::{READABLE, WRITABLE};
 
 /// The phase of a socket.
 #[derive(Default)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Neither listening nor connected.
     #[default]
     Idle,
@@ -35,7 +35,7 @@ pub enum Phase {
 
 /// The state of a listener.
 #[derive(Default)]
-pub struct Listening {
+pub(super) struct Listening {
     /// Connections that wait to be accepted.
     pub waiting: VecDeque<Arc<TcpSocket>>,
     /// Clients that requested a connection while the backlog was full.
@@ -48,7 +48,7 @@ pub struct Listening {
 
 /// The mutable state of a TCP socket.
 #[derive(Default)]
-pub struct State {
+pub(super) struct State {
     pub phase: Phase,
     /// The local end; its port is 0 while there is none.
     pub local: Option<Endpoint>,
@@ -81,12 +81,12 @@ pub struct State {
 }
 
 impl State {
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.local.map_or(0, |local| local.port)
     }
 
     /// Whether both directions are closed.
-    pub fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         match self.phase {
             Phase::Done => true,
             Phase::Connected => self.fin_sent && self.fin_received,
@@ -95,7 +95,7 @@ impl State {
     }
 
     /// The state in Linux' terms.
-    pub fn name(&self) -> TcpState {
+    pub(super) fn name(&self) -> TcpState {
         match &self.phase {
             Phase::Idle | Phase::Done => TcpState::TCP_CLOSE,
             Phase::Listening(_) => TcpState::TCP_LISTEN,
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Handles a reset by the peer. Returns false if it has no effect.
-    pub fn reset(&mut self) -> bool {
+    pub(super) fn reset(&mut self) -> bool {
         if self.is_finished() || matches!(self.phase, Phase::Idle | Phase::Listening(_) | Phase::TimeWait) {
             return false;
         }
@@ -126,7 +126,7 @@ impl State {
 
     /// Appends bytes from the peer, the last of which may be urgent. As on Linux, an unread urgent byte at the mark is
     /// then lost, unless it is in line.
-    pub fn put(&mut self, data: &[u8], urgent: bool, inline: bool) {
+    pub(super) fn put(&mut self, data: &[u8], urgent: bool, inline: bool) {
         if urgent && !inline {
             self.stream.pass_mark();
         }
@@ -135,13 +135,13 @@ impl State {
     }
 
     /// The number of readable bytes before the urgent byte, or of all (`FIONREAD`).
-    pub fn readable(&self, inline: bool) -> usize {
+    pub(super) fn readable(&self, inline: bool) -> usize {
         let bytes = self.stream.bytes();
         self.stream.mark().filter(|_| !inline).map_or(bytes, |mark| mark.min(bytes))
     }
 
     /// The events of poll(2), except writability.
-    pub fn poll(&self, inline: bool, low: usize) -> PollEvents {
+    pub(super) fn poll(&self, inline: bool, low: usize) -> PollEvents {
         let mut events = PollEvents::empty();
         if let Phase::Listening(listening) = &self.phase {
             return if listening.waiting.is_empty() { events } else { READABLE };
@@ -173,7 +173,7 @@ impl State {
     }
 
     /// Sends a FIN. Returns false if it was sent before.
-    pub fn send_fin(&mut self) -> bool {
+    pub(super) fn send_fin(&mut self) -> bool {
         let new = !self.fin_sent;
         self.fin_first |= new && !self.fin_received;
         self.fin_sent = true;
@@ -181,13 +181,13 @@ impl State {
     }
 
     /// Whether data can be sent, so that a send waits for room.
-    pub fn can_send(&self) -> bool {
+    pub(super) fn can_send(&self) -> bool {
         matches!(self.phase, Phase::Connected) && !self.fin_sent
     }
 
     /// Resets the state to that of an unconnected socket (`AF_UNSPEC`, or a refused connect). Returns the port to
     /// release.
-    pub fn forget(&mut self, unspecified: Endpoint) -> Option<u16> {
+    pub(super) fn forget(&mut self, unspecified: Endpoint) -> Option<u16> {
         let port = self.port();
         let bound = self.bound;
         *self = State { bound, closed: self.closed, ..State::default() };

@@ -33,7 +33,7 @@ const MOST_V4: usize = 65507;
 const MOST_V6: usize = 65527;
 
 /// A UDP socket.
-pub struct UdpSocket {
+pub(super) struct UdpSocket {
     me: Weak<UdpSocket>,
     stack: Arc<Loopback>,
     family: AddressFamily,
@@ -63,7 +63,7 @@ struct State {
 
 impl UdpSocket {
     /// Makes a socket owned by a user.
-    pub fn create(stack: Arc<Loopback>, family: AddressFamily, uid: u32) -> Arc<Self> {
+    pub(super) fn create(stack: Arc<Loopback>, family: AddressFamily, uid: u32) -> Arc<Self> {
         let state = State {
             local: Endpoint::unspecified(family),
             bound: None,
@@ -274,7 +274,7 @@ impl UdpSocket {
     }
 
     /// The socket's entry in `/proc/net/udp`.
-    pub fn report(&self) -> Report {
+    pub(super) fn report(&self) -> Report {
         let inode = self.options.look(|values| values.inode);
         let state = self.state.lock();
         Report {

@@ -16,7 +16,7 @@ use crate::net::options::Values;
 
 /// The metadata of a received datagram.
 #[derive(Clone)]
-pub struct Envelope {
+pub(super) struct Envelope {
     /// The sender.
     pub from: Endpoint,
     /// The destination.
@@ -31,7 +31,7 @@ pub struct Envelope {
 
 /// The sender's settings for one datagram.
 #[derive(Default)]
-pub struct Chosen {
+pub(super) struct Chosen {
     /// The source address.
     pub source: Option<IpAddr>,
     /// Whether it is sent over the loopback interface.
@@ -78,7 +78,7 @@ fn small(data: &[u8], most: i32) -> Result<u8, Errno> {
 ///
 /// # Errors
 /// `EINVAL` for unknown or malformed messages; `ENODEV` for an unknown interface.
-pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> {
+pub(super) fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> {
     let mut chosen = Chosen::default();
     for (level, kind, data) in &control.others {
         match SocketLevel::from_raw(*level) {
@@ -124,7 +124,13 @@ pub fn parse(family: AddressFamily, control: &Control) -> Result<Chosen, Errno> 
 }
 
 /// The control messages that the receiver's options request.
-pub fn tell(family: AddressFamily, inet: &InetOptions, values: &Values, envelope: &Envelope, drops: u64) -> Control {
+pub(super) fn tell(
+    family: AddressFamily,
+    inet: &InetOptions,
+    values: &Values,
+    envelope: &Envelope,
+    drops: u64,
+) -> Control {
     let mut control = Control::default();
     control.stamp(values, envelope.time);
     let mut put = |level: SocketLevel, kind: i32, data: &[u8]| {

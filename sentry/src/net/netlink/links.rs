@@ -11,7 +11,7 @@ use super::route::{Asker, answer};
 use crate::kernel::Kernel;
 
 /// The state of an interface at one time.
-pub struct Link {
+pub(crate) struct Link {
     /// The index, from 1.
     pub index: i32,
     /// The name.
@@ -28,7 +28,7 @@ impl Link {
     ///
     /// # Errors
     /// Errors of the host, if it has the network.
-    pub fn all(kernel: &Arc<Kernel>) -> Result<Vec<Link>, Errno> {
+    pub(crate) fn all(kernel: &Arc<Kernel>) -> Result<Vec<Link>, Errno> {
         let mut links = ask(kernel, NLM_F_DUMP, 0, None)?;
         links.sort_by_key(|link| link.index);
         Ok(links)
@@ -38,7 +38,7 @@ impl Link {
     ///
     /// # Errors
     /// `ENODEV`.
-    pub fn at(kernel: &Arc<Kernel>, index: i32) -> Result<Link, Errno> {
+    pub(crate) fn at(kernel: &Arc<Kernel>, index: i32) -> Result<Link, Errno> {
         ask(kernel, 0, index, None)?.pop().ok_or_else(|| Errno::ENODEV.here())
     }
 
@@ -46,7 +46,7 @@ impl Link {
     ///
     /// # Errors
     /// `ENODEV`.
-    pub fn named(kernel: &Arc<Kernel>, name: &[u8]) -> Result<Link, Errno> {
+    pub(crate) fn named(kernel: &Arc<Kernel>, name: &[u8]) -> Result<Link, Errno> {
         /// `IFNAMSIZ`, including the terminating zero.
         const LONGEST: usize = 16;
         if name.is_empty() || name.len() >= LONGEST {
@@ -58,12 +58,12 @@ impl Link {
     }
 
     /// The data of an attribute.
-    pub fn attribute(&self, kind: u16) -> Option<&[u8]> {
+    pub(crate) fn attribute(&self, kind: u16) -> Option<&[u8]> {
         self.attributes.iter().find(|(other, _)| *other == kind).map(|(_, data)| data.as_slice())
     }
 
     /// An attribute with a number of one or four bytes; zero if it is missing.
-    pub fn number(&self, kind: u16) -> u32 {
+    pub(crate) fn number(&self, kind: u16) -> u32 {
         match self.attribute(kind) {
             Some([byte]) => u32::from(*byte),
             Some(data) => data.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)),
@@ -72,14 +72,14 @@ impl Link {
     }
 
     /// The kind of a virtual interface, such as `bridge`; none for others.
-    pub fn kind(&self) -> Option<String> {
+    pub(crate) fn kind(&self) -> Option<String> {
         let info = attributes(self.attribute(IFLA_LINKINFO)?);
         let (_, name) = info.into_iter().find(|(kind, _)| *kind == IFLA_INFO_KIND)?;
         Some(text(name))
     }
 
     /// The counters. Those that an older host does not have are zero.
-    pub fn statistics(&self) -> RtnlLinkStats64 {
+    pub(crate) fn statistics(&self) -> RtnlLinkStats64 {
         let mut all = RtnlLinkStats64::new_zeroed();
         let told = self.attribute(IFLA_STATS64).unwrap_or_default();
         for (place, &byte) in all.as_mut_bytes().iter_mut().zip(told) {
@@ -90,7 +90,7 @@ impl Link {
 }
 
 /// The text up to the first zero.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
 }
 

@@ -4,13 +4,13 @@ use amber_abi::netlink::{Nlmsghdr, Rtattr, align};
 use zerocopy::{Immutable, IntoBytes};
 
 /// A message under construction.
-pub struct Message {
+pub(super) struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
     /// Begins a message.
-    pub fn new(kind: u16, flags: u16, sequence: u32, port: u32) -> Self {
+    pub(super) fn new(kind: u16, flags: u16, sequence: u32, port: u32) -> Self {
         let header =
             Nlmsghdr { nlmsg_len: 0, nlmsg_type: kind, nlmsg_flags: flags, nlmsg_seq: sequence, nlmsg_pid: port };
         Message { bytes: header.as_bytes().to_vec() }
@@ -21,13 +21,13 @@ impl Message {
     }
 
     /// Adds a structure.
-    pub fn body<T: IntoBytes + Immutable + ?Sized>(mut self, value: &T) -> Self {
+    pub(super) fn body<T: IntoBytes + Immutable + ?Sized>(mut self, value: &T) -> Self {
         self.bytes.extend_from_slice(value.as_bytes());
         self
     }
 
     /// Adds an attribute.
-    pub fn attribute<T: IntoBytes + Immutable + ?Sized>(mut self, kind: u16, value: &T) -> Self {
+    pub(super) fn attribute<T: IntoBytes + Immutable + ?Sized>(mut self, kind: u16, value: &T) -> Self {
         self.pad();
         let data = value.as_bytes();
         let len = (size_of::<Rtattr>() + data.len()) as u16;
@@ -37,14 +37,14 @@ impl Message {
     }
 
     /// Adds an attribute with a zero-terminated name.
-    pub fn name(self, kind: u16, name: &str) -> Self {
+    pub(super) fn name(self, kind: u16, name: &str) -> Self {
         let mut bytes = name.as_bytes().to_vec();
         bytes.push(0);
         self.attribute(kind, &bytes[..])
     }
 
     /// The message, padded.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(super) fn finish(mut self) -> Vec<u8> {
         let len = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&len.to_ne_bytes());
         self.pad();
@@ -53,7 +53,7 @@ impl Message {
 }
 
 /// The attributes of a message: type and data, up to the first malformed one.
-pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     let mut found = Vec::new();
     while let Some(head) = bytes.first_chunk::<4>() {
         let len = usize::from(u16::from_ne_bytes([head[0], head[1]]));

@@ -1,7 +1,7 @@
 //! AF_NETLINK (netlink(7), rtnetlink(7)).
 
 mod events;
-pub mod links;
+pub(crate) mod links;
 mod message;
 mod route;
 

@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 use crate::net::inet::{Interface, Knowledge};
 
 /// The requesting socket.
-pub struct Asker {
+pub(super) struct Asker {
     /// The protocol: NETLINK_ROUTE or NETLINK_SOCK_DIAG.
     pub protocol: NetlinkProtocol,
     /// The socket's address.
@@ -60,7 +60,7 @@ const READING: [RouteMessage; 10] = [
 const ADDRESS_METRIC: u32 = 256;
 
 /// Executes the requests in a datagram. Each reply is a datagram.
-pub fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], asker: &Asker) -> Vec<Vec<u8>> {
+pub(super) fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], asker: &Asker) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
     while let Ok((header, _)) = Nlmsghdr::read_from_prefix(bytes) {
         let len = header.nlmsg_len as usize;

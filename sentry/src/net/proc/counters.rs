@@ -109,7 +109,7 @@ fn icmp(family: &FamilyStats, name: &str) -> i64 {
 }
 
 /// `/proc/net/snmp`.
-pub fn snmp(kernel: &Kernel, facts: &dyn Facts) -> String {
+pub(super) fn snmp(kernel: &Kernel, facts: &dyn Facts) -> String {
     let stats = facts.stats();
     let mut text = String::new();
     lines(&mut text, "Ip", IP, |name| match name {
@@ -144,7 +144,7 @@ fn is_established(report: &Report) -> bool {
 }
 
 /// `/proc/net/snmp6`.
-pub fn snmp6(_: &Kernel, facts: &dyn Facts) -> String {
+pub(super) fn snmp6(_: &Kernel, facts: &dyn Facts) -> String {
     let family = &facts.stats().v6;
     let mut text = String::new();
     columns(&mut text, IP6, |name| ip(family, name.strip_prefix("Ip6").unwrap_or(name)));
@@ -159,7 +159,7 @@ pub fn snmp6(_: &Kernel, facts: &dyn Facts) -> String {
 }
 
 /// `/proc/net/netstat`.
-pub fn netstat(_: &Kernel, facts: &dyn Facts) -> String {
+pub(super) fn netstat(_: &Kernel, facts: &dyn Facts) -> String {
     let stats = facts.stats();
     let mut text = String::new();
     lines(&mut text, "TcpExt", TCP_EXT, |name| if name == "TW" { signed(stats.tcp_time_waits.get()) } else { 0 });
@@ -182,7 +182,7 @@ fn open(kernel: &Kernel, facts: &dyn Facts) -> usize {
 }
 
 /// `/proc/net/sockstat`.
-pub fn sockstat(kernel: &Kernel, facts: &dyn Facts) -> String {
+pub(super) fn sockstat(kernel: &Kernel, facts: &dyn Facts) -> String {
     let all = facts.reports(IpProtocol::IPPROTO_TCP);
     let (kept, live): (Vec<&Report>, Vec<&Report>) = all.iter().partition(|report| report.expires.is_some());
     let waiting = kept.iter().filter(|report| report.state == TcpState::TCP_TIME_WAIT).count();
@@ -198,7 +198,7 @@ pub fn sockstat(kernel: &Kernel, facts: &dyn Facts) -> String {
 }
 
 /// `/proc/net/sockstat6`.
-pub fn sockstat6(_: &Kernel, facts: &dyn Facts) -> String {
+pub(super) fn sockstat6(_: &Kernel, facts: &dyn Facts) -> String {
     let tcp = in_use(facts, IpProtocol::IPPROTO_TCP, AddressFamily::AF_INET6);
     let live = tcp.iter().filter(|report| report.expires.is_none()).count();
     let udp = in_use(facts, IpProtocol::IPPROTO_UDP, AddressFamily::AF_INET6).len();
@@ -206,7 +206,7 @@ pub fn sockstat6(_: &Kernel, facts: &dyn Facts) -> String {
 }
 
 /// `/proc/net/protocols`: the socket types, the number of sockets of each, and the operations each supports.
-pub fn protocols(kernel: &Kernel, facts: &dyn Facts) -> String {
+pub(super) fn protocols(kernel: &Kernel, facts: &dyn Facts) -> String {
     let count = |protocol, family| in_use(facts, protocol, family).len();
     let unix = kernel.network.unix.all();
     let streams = unix.iter().filter(|socket| !socket.keeps_borders()).count();

@@ -284,7 +284,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The directory `net` of a process.
-pub struct NetFiles;
+pub(super) struct NetFiles;
 
 impl Listing for NetFiles {
     fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {

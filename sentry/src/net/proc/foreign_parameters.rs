@@ -97,7 +97,7 @@ fn store(query: &Query<'_>, value: &[u8]) -> Result<(), Errno> {
 }
 
 /// Copies values of the other kernel's parameters of AF_INET and AF_INET6 to the sentry's.
-pub fn adopt(kernel: &Kernel) {
+pub(crate) fn adopt(kernel: &Kernel) {
     let of_network = |path: &str| path.starts_with("net/") && !path.starts_with("net/unix/");
     for parameter in kernel.fs.registry.parameters().iter().filter(|parameter| of_network(parameter.path())) {
         follow(kernel, parameter.path());

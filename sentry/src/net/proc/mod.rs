@@ -10,10 +10,10 @@ use self::files::NetFiles;
 use crate::fs::Registration;
 use crate::fs::pseudo::Entry;
 
-pub use foreign_parameters::adopt;
+pub(crate) use foreign_parameters::adopt;
 
 /// The network's entries in file systems.
-pub static REGISTRATION: Registration = Registration {
+pub(crate) static REGISTRATION: Registration = Registration {
     proc: &[Entry::link("net", |_| Ok(b"self/net".to_vec()))],
     process: &[Entry::listing("net", 0o555, &[], &NetFiles)],
     parameters: parameters::PARAMETERS,

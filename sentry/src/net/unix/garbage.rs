@@ -28,7 +28,7 @@ thread_local! {
 
 /// Drops the contents of a socket's queues. This may close other sockets, and so on; a list instead of recursion keeps
 /// the stack small.
-pub fn bury(unread: Unread) {
+pub(super) fn bury(unread: Unread) {
     let first = PENDING_CLOSE.with_borrow_mut(|pending| match pending {
         Some(pending) => {
             pending.push(unread);
@@ -54,7 +54,7 @@ pub fn bury(unread: Unread) {
 
 /// Called when a socket was closed, which may make others unreachable. Triggers a collection, but not for sockets
 /// closed by another, and less often the more there are to visit. A killed task leaves this to its exit.
-pub fn socket_closed(names: &UnixNames) {
+pub(super) fn socket_closed(names: &UnixNames) {
     if PENDING_CLOSE.with_borrow(Option::is_none) && names.graph().may_have_cycles() {
         names.ask_for_collection();
         if !interruption::is_killed() {
@@ -64,7 +64,7 @@ pub fn socket_closed(names: &UnixNames) {
 }
 
 /// Called when descriptors are sent. Triggers a collection now and then if many sockets are in flight.
-pub fn collect_if_many(names: &UnixNames) {
+pub(super) fn collect_if_many(names: &UnixNames) {
     if names.graph().places() > MANY && names.graph().may_have_cycles() {
         names.ask_for_collection();
         collect_if_due(names, names.graph().places());
@@ -154,6 +154,6 @@ fn empty(socket: &UnixSocket) {
 }
 
 /// The socket of an open file, if it is an AF_UNIX socket.
-pub fn socket_of(file: &FileDescription) -> Option<&UnixSocket> {
+pub(super) fn socket_of(file: &FileDescription) -> Option<&UnixSocket> {
     file.downcast::<SocketFile>()?.socket().as_any().downcast_ref()
 }

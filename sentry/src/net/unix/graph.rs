@@ -17,7 +17,7 @@ use crate::vfs::FileDescription;
 const SLICE: usize = 1024;
 
 /// The sockets in queues, and the sockets that have these queues, by number.
-pub struct Graph {
+pub(super) struct Graph {
     state: Mutex<State>,
     /// The number of socket descriptors in queues.
     places: AtomicUsize,
@@ -92,17 +92,17 @@ impl Default for Graph {
 
 impl Graph {
     /// The number of socket descriptors in queues.
-    pub fn places(&self) -> usize {
+    pub(super) fn places(&self) -> usize {
         self.places.load(Ordering::Relaxed)
     }
 
     /// The approximate cost of a search.
-    pub fn search_cost(&self) -> usize {
+    pub(super) fn search_cost(&self) -> usize {
         self.edges.load(Ordering::Relaxed)
     }
 
     /// Whether sockets may be referenced only by each other's queues.
-    pub fn may_have_cycles(&self) -> bool {
+    pub(super) fn may_have_cycles(&self) -> bool {
         self.places() > 0 && self.state.lock().maybe_cyclic
     }
 
@@ -169,7 +169,7 @@ impl Graph {
     }
 
     /// Notes that a socket that waited at a listener was accepted.
-    pub fn accepted(&self, socket: u64) {
+    pub(super) fn accepted(&self, socket: u64) {
         if self.places() > 0 {
             let mut state = self.state.lock();
             state.detach(socket);
@@ -178,18 +178,18 @@ impl Graph {
     }
 
     /// Whether a search is in progress or was left unfinished.
-    pub fn is_searching(&self) -> bool {
+    pub(super) fn is_searching(&self) -> bool {
         self.state.lock().search.is_some()
     }
 
     /// Begins a search; there is one at a time. `last` is the highest number of a socket.
-    pub fn begin_search(&self, last: u64) {
+    pub(super) fn begin_search(&self, last: u64) {
         self.state.lock().begin(last);
     }
 
     /// Continues the search. Returns the sockets that are referenced only by each other's queues; none if `interrupted`
     /// returned true, which leaves the search unfinished.
-    pub fn unreachable(&self, interrupted: impl Fn() -> bool) -> Option<Vec<Weak<UnixSocket>>> {
+    pub(super) fn unreachable(&self, interrupted: impl Fn() -> bool) -> Option<Vec<Weak<UnixSocket>>> {
         loop {
             let mut state = self.state.lock();
             if state.step() {

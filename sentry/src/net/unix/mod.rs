@@ -28,8 +28,8 @@ use crate::task::TaskContext;
 use crate::vfs::Caller;
 use crate::wait::{READABLE, SigioEvent, WaitQueue};
 
-pub use graph::SocketsInFlight;
-pub use names::{UnixName, UnixNames};
+pub(crate) use graph::SocketsInFlight;
+pub(crate) use names::{UnixName, UnixNames};
 
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 

@@ -46,12 +46,12 @@ impl UnixName {
 }
 
 /// The address of an unbound socket: only the family.
-pub fn unnamed() -> Vec<u8> {
+pub(super) fn unnamed() -> Vec<u8> {
     AddressFamily::AF_UNIX.raw().to_ne_bytes().to_vec()
 }
 
 /// The kind of an address.
-pub enum Named {
+pub(super) enum Named {
     /// No name: bind(2) chooses an abstract name.
     Nothing,
     /// A path.
@@ -64,7 +64,7 @@ pub enum Named {
 ///
 /// # Errors
 /// `EINVAL` for a wrong family or length.
-pub fn parse(address: &[u8]) -> Result<Named, Errno> {
+pub(super) fn parse(address: &[u8]) -> Result<Named, Errno> {
     let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or_else(|| Errno::EINVAL.here())?;
     let name = &address[2..];
     if family != AddressFamily::AF_UNIX.raw() || name.len() > UNIX_PATH_MAX {

@@ -1,6 +1,6 @@
 //! Arguments that are strings and buffers.
 
-use super::{View, addresses, put};
+use super::{View, addresses, nullable, put};
 
 /// Maximum number of bytes printed, the default of strace(1)'s `-s`.
 pub(super) const SHOWN: usize = 32;
@@ -79,6 +79,8 @@ addresses! {
     /// A buffer that the kernel writes; the next argument is its size, the result the number of bytes.
     BufOut, out true, show_written;
 }
+
+nullable! { Path, Str }
 
 fn show_written_string(view: &View<'_>, out: &mut String) {
     if view.succeeded() { show_string(view, view.value(), 4096, out) } else { view.show_address(out) }

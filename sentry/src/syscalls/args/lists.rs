@@ -3,7 +3,7 @@
 use amber_abi::poll::PollEvents;
 
 use super::buffers::{SHOWN, show_memory, show_string};
-use super::{View, addresses, put};
+use super::{View, addresses, nullable, put};
 
 /// Maximum number of elements printed.
 const ELEMENTS: usize = 16;
@@ -28,6 +28,8 @@ addresses! {
     /// A buffer for a socket address; the next argument points to its length.
     SockaddrOut, out true, |view, out| show_list(view, true, out, show_sockaddr_out);
 }
+
+nullable! { SockaddrIn, SockaddrOut }
 
 /// Prints a list, or the address if it cannot be read or, with `written`, was not written.
 fn show_list(view: &View<'_>, written: bool, out: &mut String, show: fn(&View<'_>, &mut String)) {

@@ -8,13 +8,13 @@ mod pointers;
 use crate::error::SysResult;
 use crate::task::TaskContext;
 
-pub use amber_abi::ioctl::IoctlRequest;
-pub use amber_abi::signal::SignalNumber;
-pub use amber_abi::stat::{DeviceNumber, FileMode};
-pub use buffers::{BufIn, BufOut, Path, Str, StrOut};
-pub use lists::{Envp, FdPair, FdSet, IovecIn, IovecOut, Pollfds, SockaddrIn, SockaddrOut, StringList};
-pub use numbers::{DirFd, Fd};
-pub use pointers::{In, Out, PtrIn, PtrOut, WaitStatusOut};
+pub(crate) use amber_abi::ioctl::IoctlRequest;
+pub(crate) use amber_abi::signal::SignalNumber;
+pub(crate) use amber_abi::stat::{DeviceNumber, FileMode};
+pub(crate) use buffers::{BufIn, BufOut, Path, Str, StrOut};
+pub(crate) use lists::{Envp, FdPair, FdSet, IovecIn, IovecOut, Pollfds, SockaddrIn, SockaddrOut, StringList};
+pub(crate) use numbers::{DirFd, Fd};
+pub(crate) use pointers::{In, Out, PtrIn, PtrOut, WaitStatusOut};
 
 /// Appends formatted text to a string, which cannot fail.
 macro_rules! put {
@@ -30,14 +30,7 @@ macro_rules! addresses {
     ($($(#[$doc:meta])* $name:ident, out $out:literal, $show:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub struct $name(pub u64);
-
-        impl $name {
-            /// Whether the guest passed NULL.
-            pub fn is_null(self) -> bool {
-                self.0 == 0
-            }
-        }
+        pub(crate) struct $name(pub u64);
 
         impl $crate::syscalls::args::Argument for $name {
             const OUT: bool = $out;
@@ -53,6 +46,19 @@ macro_rules! addresses {
     )*};
 }
 pub(crate) use addresses;
+
+/// Adds the test for NULL to argument types that may be NULL.
+macro_rules! nullable {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// Whether the guest passed NULL.
+            pub(crate) fn is_null(self) -> bool {
+                self.0 == 0
+            }
+        }
+    )*};
+}
+pub(crate) use nullable;
 
 /// The information for printing an argument.
 pub struct View<'a> {
@@ -92,7 +98,7 @@ impl View<'_> {
 }
 
 /// An argument type.
-pub trait Argument: Sized {
+pub(crate) trait Argument: Sized {
     /// Whether the kernel writes to the address, so that the argument is printed after the call.
     const OUT: bool = false;
 

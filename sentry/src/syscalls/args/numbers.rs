@@ -57,7 +57,7 @@ named! {
 
 /// A file descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fd(pub i32);
+pub(crate) struct Fd(pub i32);
 
 impl Argument for Fd {
     fn from_raw(raw: u64) -> Self {
@@ -70,11 +70,11 @@ impl Argument for Fd {
 
 /// The descriptor of the directory that a relative path starts from, or `AT_FDCWD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DirFd(pub i32);
+pub(crate) struct DirFd(pub i32);
 
 impl DirFd {
     /// The working directory.
-    pub const AT_FDCWD: DirFd = DirFd(-100);
+    pub(crate) const AT_FDCWD: DirFd = DirFd(-100);
 }
 
 impl Argument for DirFd {

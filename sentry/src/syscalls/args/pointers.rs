@@ -7,7 +7,7 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{FileMode, Stat};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Argument, View, addresses, put};
+use super::{Argument, View, addresses, nullable, put};
 use crate::task::TaskContext;
 
 addresses! {
@@ -17,11 +17,13 @@ addresses! {
     PtrOut, out false, |view, out| view.show_address(out);
 }
 
+nullable! { PtrIn, PtrOut }
+
 /// A pointer to a `T` that the kernel reads.
-pub struct In<T>(pub u64, PhantomData<T>);
+pub(crate) struct In<T>(pub u64, PhantomData<T>);
 
 /// A pointer to a `T` that the kernel writes.
-pub struct Out<T>(pub u64, PhantomData<T>);
+pub(crate) struct Out<T>(pub u64, PhantomData<T>);
 
 macro_rules! copyable {
     ($($name:ident),*) => {$(
@@ -35,12 +37,12 @@ macro_rules! copyable {
 
         impl<T> $name<T> {
             /// A pointer with this guest address.
-            pub fn new(address: u64) -> Self {
+            pub(crate) fn new(address: u64) -> Self {
                 $name(address, PhantomData)
             }
 
             /// Whether the guest passed NULL.
-            pub fn is_null(self) -> bool {
+            pub(crate) fn is_null(self) -> bool {
                 self.0 == 0
             }
         }
@@ -51,24 +53,24 @@ copyable!(In, Out);
 
 impl<T: FromBytes + IntoBytes> In<T> {
     /// Reads the structure, or fails with `EFAULT`.
-    pub fn read(self, ctx: &TaskContext) -> Result<T, Errno> {
+    pub(crate) fn read(self, ctx: &TaskContext) -> Result<T, Errno> {
         ctx.read_object(self.0)
     }
 
     /// Reads the structure unless the pointer is NULL.
-    pub fn read_if_given(self, ctx: &TaskContext) -> Result<Option<T>, Errno> {
+    pub(crate) fn read_if_given(self, ctx: &TaskContext) -> Result<Option<T>, Errno> {
         if self.is_null() { Ok(None) } else { self.read(ctx).map(Some) }
     }
 }
 
 impl<T: IntoBytes + Immutable> Out<T> {
     /// Writes the structure, or fails with `EFAULT`.
-    pub fn write(self, ctx: &TaskContext, object: &T) -> Result<(), Errno> {
+    pub(crate) fn write(self, ctx: &TaskContext, object: &T) -> Result<(), Errno> {
         ctx.write_object(self.0, object)
     }
 
     /// Writes the structure unless the pointer is NULL.
-    pub fn write_if_wanted(self, ctx: &TaskContext, object: &T) -> Result<(), Errno> {
+    pub(crate) fn write_if_wanted(self, ctx: &TaskContext, object: &T) -> Result<(), Errno> {
         if self.is_null() { Ok(()) } else { self.write(ctx, object) }
     }
 }
@@ -118,7 +120,7 @@ fn show_fields<T: Debug + 'static>(object: &T, out: &mut String) {
 
 /// The address for wait4(2)'s status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitStatusOut(pub u64);
+pub(crate) struct WaitStatusOut(pub u64);
 
 impl Argument for WaitStatusOut {
     const OUT: bool = true;

@@ -24,7 +24,7 @@ use crate::wait::{WaitEnd, deadline_in};
 const KEY_OFFSET: u64 = 8;
 
 /// io_setup(2).
-pub fn io_setup(ctx: &mut TaskContext, count: u32, number_at: PtrOut) -> SysResult {
+pub(crate) fn io_setup(ctx: &mut TaskContext, count: u32, number_at: PtrOut) -> SysResult {
     let old: u64 = ctx.read_object(number_at.0)?;
     if old != 0 || count == 0 {
         return Err(Errno::EINVAL.here().into());
@@ -41,14 +41,14 @@ pub fn io_setup(ctx: &mut TaskContext, count: u32, number_at: PtrOut) -> SysResu
 }
 
 /// io_destroy(2).
-pub fn io_destroy(ctx: &mut TaskContext, number: u64) -> SysResult {
+pub(crate) fn io_destroy(ctx: &mut TaskContext, number: u64) -> SysResult {
     let mm = ctx.mm();
     mm.aio().destroy(mm, number)?;
     Ok(0)
 }
 
 /// io_submit(2).
-pub fn io_submit(ctx: &mut TaskContext, number: u64, count: i64, requests: PtrIn) -> SysResult {
+pub(crate) fn io_submit(ctx: &mut TaskContext, number: u64, count: i64, requests: PtrIn) -> SysResult {
     let context = ctx.mm().aio().get(number)?;
     let count = u64::try_from(count).map_err(|_| Errno::EINVAL.here())?.min(context.most());
     for done in 0..count {
@@ -142,7 +142,7 @@ fn deadline(ctx: &TaskContext, timeout: In<Timespec>) -> Result<Option<Instant>,
 }
 
 /// io_getevents(2).
-pub fn io_getevents(
+pub(crate) fn io_getevents(
     ctx: &mut TaskContext,
     number: u64,
     least: i64,
@@ -155,7 +155,7 @@ pub fn io_getevents(
 }
 
 /// io_pgetevents(2).
-pub fn io_pgetevents(
+pub(crate) fn io_pgetevents(
     ctx: &mut TaskContext,
     number: u64,
     least: i64,
@@ -204,7 +204,7 @@ fn get_events(
 }
 
 /// io_cancel(2). Submitted requests are always complete.
-pub fn io_cancel(ctx: &mut TaskContext, number: u64, request: PtrIn, _result: PtrOut) -> SysResult {
+pub(crate) fn io_cancel(ctx: &mut TaskContext, number: u64, request: PtrIn, _result: PtrOut) -> SysResult {
     let _key: u32 = ctx.read_object(request.0.wrapping_add(KEY_OFFSET))?;
     ctx.mm().aio().get(number)?;
     Err(Errno::EINVAL.here().into())

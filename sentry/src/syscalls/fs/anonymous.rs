@@ -13,7 +13,7 @@ use crate::vfs::{File, FileDescription};
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
-pub fn install(ctx: &TaskContext, file: Arc<dyn File>, access: OpenFlags, flags: u32) -> SysResult {
+pub(crate) fn install(ctx: &TaskContext, file: Arc<dyn File>, access: OpenFlags, flags: u32) -> SysResult {
     check_open_files(ctx)?;
     let flags = OpenFlags::from_bits_retain(flags);
     let description = FileDescription::new(&ctx.kernel().vfs, file, None, access | (flags & OpenFlags::O_NONBLOCK));

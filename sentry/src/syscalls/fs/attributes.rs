@@ -47,23 +47,23 @@ fn change(
 }
 
 /// chmod(2).
-pub fn chmod(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
+pub(crate) fn chmod(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
     fchmodat2(ctx, DirFd(AT_FDCWD), path, mode, AtFlags::empty())
 }
 
 /// fchmod(2).
-pub fn fchmod(ctx: &mut TaskContext, fd: Fd, mode: FileMode) -> SysResult {
+pub(crate) fn fchmod(ctx: &mut TaskContext, fd: Fd, mode: FileMode) -> SysResult {
     let found = find_fd(ctx, fd.0)?;
     change_mode(ctx, &found, mode)
 }
 
 /// fchmodat(2), which has no flags argument.
-pub fn fchmodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) -> SysResult {
+pub(crate) fn fchmodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) -> SysResult {
     fchmodat2(ctx, dirfd, path, mode, AtFlags::empty())
 }
 
 /// fchmodat2(2).
-pub fn fchmodat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, flags: AtFlags) -> SysResult {
+pub(crate) fn fchmodat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, flags: AtFlags) -> SysResult {
     if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -90,23 +90,30 @@ fn change_mode(ctx: &TaskContext, found: &Found, mode: FileMode) -> SysResult {
 }
 
 /// chown(2).
-pub fn chown(ctx: &mut TaskContext, path: Path, uid: u32, gid: u32) -> SysResult {
+pub(crate) fn chown(ctx: &mut TaskContext, path: Path, uid: u32, gid: u32) -> SysResult {
     fchownat(ctx, DirFd(AT_FDCWD), path, uid, gid, AtFlags::empty())
 }
 
 /// lchown(2).
-pub fn lchown(ctx: &mut TaskContext, path: Path, uid: u32, gid: u32) -> SysResult {
+pub(crate) fn lchown(ctx: &mut TaskContext, path: Path, uid: u32, gid: u32) -> SysResult {
     fchownat(ctx, DirFd(AT_FDCWD), path, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
 /// fchown(2).
-pub fn fchown(ctx: &mut TaskContext, fd: Fd, uid: u32, gid: u32) -> SysResult {
+pub(crate) fn fchown(ctx: &mut TaskContext, fd: Fd, uid: u32, gid: u32) -> SysResult {
     let found = find_fd(ctx, fd.0)?;
     change_owner(ctx, &found, uid, gid)
 }
 
 /// fchownat(2).
-pub fn fchownat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, uid: u32, gid: u32, flags: AtFlags) -> SysResult {
+pub(crate) fn fchownat(
+    ctx: &mut TaskContext,
+    dirfd: DirFd,
+    path: Path,
+    uid: u32,
+    gid: u32,
+    flags: AtFlags,
+) -> SysResult {
     if !(AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -140,7 +147,7 @@ fn change_owner(ctx: &TaskContext, found: &Found, uid: u32, gid: u32) -> SysResu
 }
 
 /// utime(2).
-pub fn utime(ctx: &mut TaskContext, path: Path, times: PtrIn) -> SysResult {
+pub(crate) fn utime(ctx: &mut TaskContext, path: Path, times: PtrIn) -> SysResult {
     let times = if times.is_null() {
         None
     } else {
@@ -153,12 +160,12 @@ pub fn utime(ctx: &mut TaskContext, path: Path, times: PtrIn) -> SysResult {
 }
 
 /// utimes(2).
-pub fn utimes(ctx: &mut TaskContext, path: Path, times: In<[Timeval; 2]>) -> SysResult {
+pub(crate) fn utimes(ctx: &mut TaskContext, path: Path, times: In<[Timeval; 2]>) -> SysResult {
     futimesat(ctx, DirFd(AT_FDCWD), path, times)
 }
 
 /// futimesat(2). A NULL path means the file of the descriptor.
-pub fn futimesat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, times: In<[Timeval; 2]>) -> SysResult {
+pub(crate) fn futimesat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, times: In<[Timeval; 2]>) -> SysResult {
     let times = if times.0 == 0 {
         None
     } else {
@@ -173,7 +180,7 @@ pub fn futimesat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, times: In<[Tim
 }
 
 /// utimensat(2).
-pub fn utimensat(
+pub(crate) fn utimensat(
     ctx: &mut TaskContext,
     dirfd: DirFd,
     path: Path,

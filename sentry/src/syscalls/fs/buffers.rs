@@ -14,10 +14,10 @@ const CHUNK: usize = 256 << 10;
 
 /// Transfers of at least this many bytes go directly between guest memory and a host socket. For smaller ones, a copy
 /// costs less than the look-up of the pages.
-pub const DIRECT: u64 = 16 << 10;
+pub(crate) const DIRECT: u64 = 16 << 10;
 
 /// Maximum number of bytes of a direct transfer, during which the address space is locked.
-pub const AT_ONCE: usize = 1 << 20;
+pub(crate) const AT_ONCE: usize = 1 << 20;
 
 thread_local! {
     /// The bounce buffer, kept between calls by each host thread.
@@ -28,7 +28,7 @@ thread_local! {
 ///
 /// # Errors
 /// Those of `work`; `ENOMEM` if the buffer is longer than the memory limit permits.
-pub fn with_bounce<T, E: From<Errno>>(
+pub(crate) fn with_bounce<T, E: From<Errno>>(
     ctx: &TaskContext,
     len: usize,
     work: impl FnOnce(&mut [u8]) -> Result<T, E>,
@@ -55,7 +55,7 @@ fn check_range(ctx: &TaskContext, address: u64, len: u64) -> Result<(), Errno> {
 }
 
 /// A vector of buffers in guest memory, consumed from the front.
-pub struct Memory {
+pub(crate) struct Memory {
     pieces: Vec<(u64, u64)>,
     at: usize,
     left: u64,
@@ -66,7 +66,7 @@ impl Memory {
     ///
     /// # Errors
     /// `EFAULT` if it extends beyond the guest's address space.
-    pub fn plain(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
+    pub(crate) fn plain(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
         check_range(ctx, address, count as u64)?;
         let count = (count as u64).min(MAX_RW_COUNT as u64);
         Ok(Memory { pieces: vec![(address, count)], at: 0, left: count })
@@ -76,7 +76,7 @@ impl Memory {
     ///
     /// # Errors
     /// `EINVAL` for too many buffers or a negative length; `EFAULT`.
-    pub fn vector(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
+    pub(crate) fn vector(ctx: &TaskContext, address: u64, count: usize) -> Result<Self, Errno> {
         if count > UIO_MAXIOV {
             return Err(Errno::EINVAL.here());
         }
@@ -96,7 +96,7 @@ impl Memory {
     }
 
     /// The number of remaining bytes.
-    pub fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.left
     }
 

@@ -14,7 +14,7 @@ use crate::vfs::access::{self, Access};
 use crate::vfs::notify::{self, mask};
 
 /// truncate(2).
-pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
+pub(crate) fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL.here())?;
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     match found.inode.kind() {
@@ -37,7 +37,7 @@ pub fn truncate(ctx: &mut TaskContext, path: Path, length: i64) -> SysResult {
 }
 
 /// ftruncate(2).
-pub fn ftruncate(ctx: &mut TaskContext, fd: Fd, length: i64) -> SysResult {
+pub(crate) fn ftruncate(ctx: &mut TaskContext, fd: Fd, length: i64) -> SysResult {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL.here())?;
     let description = ctx.files().get(fd.0)?;
     let inode = description.file().inode();
@@ -61,7 +61,7 @@ fn check_size(ctx: &TaskContext, new: u64, old: u64) -> Result<(), Errno> {
 }
 
 /// fallocate(2).
-pub fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64, len: i64) -> SysResult {
+pub(crate) fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64, len: i64) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let (Ok(offset), Ok(len @ 1..)) = (u64::try_from(offset), u64::try_from(len)) else {
         return Err(Errno::EINVAL.here().into());
@@ -106,19 +106,19 @@ pub fn fallocate(ctx: &mut TaskContext, fd: Fd, mode: FallocateMode, offset: i64
 }
 
 /// fsync(2).
-pub fn fsync(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+pub(crate) fn fsync(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     ctx.files().get(fd.0)?.file().sync(false)?;
     Ok(0)
 }
 
 /// fdatasync(2).
-pub fn fdatasync(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+pub(crate) fn fdatasync(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     ctx.files().get(fd.0)?.file().sync(true)?;
     Ok(0)
 }
 
 /// sync(2).
-pub fn sync(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn sync(ctx: &mut TaskContext) -> SysResult {
     for mount in ctx.fs().namespace().mounts() {
         if let Err(errno) = mount.fs().sync() {
             log::warn!("sync: {errno}");
@@ -128,13 +128,19 @@ pub fn sync(ctx: &mut TaskContext) -> SysResult {
 }
 
 /// syncfs(2).
-pub fn syncfs(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+pub(crate) fn syncfs(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     ctx.files().get(fd.0)?.file().inode().file_system().sync()?;
     Ok(0)
 }
 
 /// sync_file_range(2).
-pub fn sync_file_range(ctx: &mut TaskContext, fd: Fd, offset: i64, len: i64, flags: SyncFileRangeFlags) -> SysResult {
+pub(crate) fn sync_file_range(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    offset: i64,
+    len: i64,
+    flags: SyncFileRangeFlags,
+) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if SyncFileRangeFlags::from_bits(flags.bits()).is_none()
         || offset < 0
@@ -152,7 +158,7 @@ pub fn sync_file_range(ctx: &mut TaskContext, fd: Fd, offset: i64, len: i64, fla
 }
 
 /// readahead(2). Pages are read on demand, so only the checks remain.
-pub fn readahead(ctx: &mut TaskContext, fd: Fd, _offset: i64, _count: usize) -> SysResult {
+pub(crate) fn readahead(ctx: &mut TaskContext, fd: Fd, _offset: i64, _count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if !description.is_readable() {
         return Err(Errno::EBADF.here().into());
@@ -164,7 +170,7 @@ pub fn readahead(ctx: &mut TaskContext, fd: Fd, _offset: i64, _count: usize) -> 
 }
 
 /// fadvise64(2). The advice is ignored.
-pub fn fadvise64(ctx: &mut TaskContext, fd: Fd, _offset: i64, len: i64, advice: FileAdvice) -> SysResult {
+pub(crate) fn fadvise64(ctx: &mut TaskContext, fd: Fd, _offset: i64, len: i64, advice: FileAdvice) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     if description.kind() == FileType::Fifo {
         return Err(Errno::ESPIPE.here().into());
@@ -219,7 +225,7 @@ impl Place {
 }
 
 /// sendfile(2).
-pub fn sendfile(ctx: &mut TaskContext, out: Fd, input: Fd, offset: PtrOut, count: usize) -> SysResult {
+pub(crate) fn sendfile(ctx: &mut TaskContext, out: Fd, input: Fd, offset: PtrOut, count: usize) -> SysResult {
     let from = ctx.files().get(input.0)?;
     let to = ctx.files().get(out.0)?;
     if !from.is_readable() || !to.is_writable() {
@@ -251,7 +257,7 @@ pub fn sendfile(ctx: &mut TaskContext, out: Fd, input: Fd, offset: PtrOut, count
 }
 
 /// copy_file_range(2).
-pub fn copy_file_range(
+pub(crate) fn copy_file_range(
     ctx: &mut TaskContext,
     input: Fd,
     offset_in: PtrOut,

@@ -15,14 +15,14 @@ use crate::task::pidfd::PidFd;
 use crate::vfs::FileDescription;
 
 /// close(2).
-pub fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+pub(crate) fn close(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     let description = ctx.files().remove(fd.0)?;
     closed(ctx, &description)?;
     Ok(0)
 }
 
 /// The effects of closing a descriptor of a file.
-pub fn closed(ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(), Errno> {
+pub(crate) fn closed(ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(), Errno> {
     description.closed(ctx.files().id());
     if description.is_path_only() {
         return Ok(());
@@ -35,7 +35,7 @@ pub fn closed(ctx: &TaskContext, description: &Arc<FileDescription>) -> Result<(
 }
 
 /// close_range(2).
-pub fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRangeFlags) -> SysResult {
+pub(crate) fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRangeFlags) -> SysResult {
     if CloseRangeFlags::from_bits(flags.bits()).is_none() || first > last {
         return Err(Errno::EINVAL.here().into());
     }
@@ -61,14 +61,14 @@ pub fn close_range(ctx: &mut TaskContext, first: u32, last: u32, flags: CloseRan
 }
 
 /// dup(2).
-pub fn dup(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+pub(crate) fn dup(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     let files = ctx.files();
     let description = files.get_any(fd.0)?;
     Ok(files.insert(description, false, descriptor_limit(ctx))? as u64)
 }
 
 /// dup2(2).
-pub fn dup2(ctx: &mut TaskContext, old: Fd, new: Fd) -> SysResult {
+pub(crate) fn dup2(ctx: &mut TaskContext, old: Fd, new: Fd) -> SysResult {
     if old == new {
         ctx.files().get_any(old.0)?;
         return Ok(new.0 as u64);
@@ -77,7 +77,7 @@ pub fn dup2(ctx: &mut TaskContext, old: Fd, new: Fd) -> SysResult {
 }
 
 /// dup3(2).
-pub fn dup3(ctx: &mut TaskContext, old: Fd, new: Fd, flags: PipeFlags) -> SysResult {
+pub(crate) fn dup3(ctx: &mut TaskContext, old: Fd, new: Fd, flags: PipeFlags) -> SysResult {
     if !PipeFlags::O_CLOEXEC.contains(flags) || old == new {
         return Err(Errno::EINVAL.here().into());
     }
@@ -98,7 +98,7 @@ fn replace(ctx: &mut TaskContext, old: Fd, new: Fd, close_on_exec: bool) -> SysR
 }
 
 /// lseek(2).
-pub fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysResult {
+pub(crate) fn lseek(ctx: &mut TaskContext, fd: Fd, offset: i64, whence: Whence) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let file = description.file();
     if !matches!(whence, Whence::SEEK_SET | Whence::SEEK_CUR | Whence::SEEK_END | Whence::SEEK_DATA | Whence::SEEK_HOLE)

@@ -21,12 +21,12 @@ const MOST: usize = 256 << 10;
 const DOTS: u64 = 2;
 
 /// getdents64(2).
-pub fn getdents64(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32) -> SysResult {
+pub(crate) fn getdents64(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32) -> SysResult {
     list(ctx, fd, out, count, true)
 }
 
 /// getdents(2), whose entries end with their type.
-pub fn getdents(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32) -> SysResult {
+pub(crate) fn getdents(ctx: &mut TaskContext, fd: Fd, out: PtrOut, count: u32) -> SysResult {
     list(ctx, fd, out, count, false)
 }
 
@@ -123,7 +123,7 @@ fn fill(description: &FileDescription, from: u64, entries: &mut Entries) -> Resu
 }
 
 /// getcwd(2). The length includes the zero byte.
-pub fn getcwd(ctx: &mut TaskContext, buf: StrOut, size: usize) -> SysResult {
+pub(crate) fn getcwd(ctx: &mut TaskContext, buf: StrOut, size: usize) -> SysResult {
     let (root, cwd) = ctx.fs().root_and_cwd();
     if cwd.dentry.is_removed() {
         return Err(Errno::ENOENT.here().into());
@@ -141,7 +141,7 @@ pub fn getcwd(ctx: &mut TaskContext, buf: StrOut, size: usize) -> SysResult {
 }
 
 /// chdir(2).
-pub fn chdir(ctx: &mut TaskContext, path: Path) -> SysResult {
+pub(crate) fn chdir(ctx: &mut TaskContext, path: Path) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     check_enterable(ctx, &*found.inode)?;
     ctx.fs().set_cwd(found.path_or(Errno::ENOTDIR)?.clone());
@@ -149,7 +149,7 @@ pub fn chdir(ctx: &mut TaskContext, path: Path) -> SysResult {
 }
 
 /// fchdir(2), which also takes `O_PATH` descriptors.
-pub fn fchdir(ctx: &mut TaskContext, fd: Fd) -> SysResult {
+pub(crate) fn fchdir(ctx: &mut TaskContext, fd: Fd) -> SysResult {
     let description = ctx.files().get_any(fd.0)?;
     check_enterable(ctx, &*description.file().inode())?;
     ctx.fs().set_cwd(description.path().ok_or_else(|| Errno::ENOTDIR.here())?.clone());
@@ -164,7 +164,7 @@ fn check_enterable(ctx: &TaskContext, inode: &dyn Inode) -> Result<(), Errno> {
 }
 
 /// chroot(2).
-pub fn chroot(ctx: &mut TaskContext, path: Path) -> SysResult {
+pub(crate) fn chroot(ctx: &mut TaskContext, path: Path) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     check_enterable(ctx, &*found.inode)?;
     if !ctx.credentials().has(Capability::CAP_SYS_CHROOT) {
@@ -175,6 +175,6 @@ pub fn chroot(ctx: &mut TaskContext, path: Path) -> SysResult {
 }
 
 /// umask(2).
-pub fn umask(ctx: &mut TaskContext, mask: FileMode) -> SysResult {
+pub(crate) fn umask(ctx: &mut TaskContext, mask: FileMode) -> SysResult {
     Ok(ctx.fs().set_umask((mask.0 & 0o777) as u16).into())
 }

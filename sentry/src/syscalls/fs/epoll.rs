@@ -26,7 +26,7 @@ const EVENT_SIZE: usize = size_of::<EpollEvent>();
 const MAX_EVENTS: i32 = i32::MAX / EVENT_SIZE as i32;
 
 /// epoll_create(2). The size is ignored, but must be positive.
-pub fn epoll_create(ctx: &mut TaskContext, size: i32) -> SysResult {
+pub(crate) fn epoll_create(ctx: &mut TaskContext, size: i32) -> SysResult {
     if size <= 0 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -34,7 +34,7 @@ pub fn epoll_create(ctx: &mut TaskContext, size: i32) -> SysResult {
 }
 
 /// epoll_create1(2).
-pub fn epoll_create1(ctx: &mut TaskContext, flags: EpollCreateFlags) -> SysResult {
+pub(crate) fn epoll_create1(ctx: &mut TaskContext, flags: EpollCreateFlags) -> SysResult {
     if !EpollCreateFlags::all().contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -43,7 +43,7 @@ pub fn epoll_create1(ctx: &mut TaskContext, flags: EpollCreateFlags) -> SysResul
 }
 
 /// epoll_ctl(2).
-pub fn epoll_ctl(ctx: &mut TaskContext, epfd: Fd, op: EpollOp, fd: Fd, event: In<EpollEvent>) -> SysResult {
+pub(crate) fn epoll_ctl(ctx: &mut TaskContext, epfd: Fd, op: EpollOp, fd: Fd, event: In<EpollEvent>) -> SysResult {
     let event = if op == EpollOp::EPOLL_CTL_DEL { EpollEvent::default() } else { event.read(ctx)? };
     let files = ctx.files();
     let epoll_description = files.get(epfd.0)?;
@@ -72,12 +72,12 @@ pub fn epoll_ctl(ctx: &mut TaskContext, epfd: Fd, op: EpollOp, fd: Fd, event: In
 }
 
 /// epoll_wait(2).
-pub fn epoll_wait(ctx: &mut TaskContext, epfd: Fd, events: PtrOut, most: i32, timeout: i32) -> SysResult {
+pub(crate) fn epoll_wait(ctx: &mut TaskContext, epfd: Fd, events: PtrOut, most: i32, timeout: i32) -> SysResult {
     wait_for_events(ctx, epfd, events, most, milliseconds(timeout).and_then(deadline_of))
 }
 
 /// epoll_pwait(2).
-pub fn epoll_pwait(
+pub(crate) fn epoll_pwait(
     ctx: &mut TaskContext,
     epfd: Fd,
     events: PtrOut,
@@ -91,7 +91,7 @@ pub fn epoll_pwait(
 }
 
 /// epoll_pwait2(2).
-pub fn epoll_pwait2(
+pub(crate) fn epoll_pwait2(
     ctx: &mut TaskContext,
     epfd: Fd,
     events: PtrOut,

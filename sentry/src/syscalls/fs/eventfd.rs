@@ -12,12 +12,12 @@ use crate::syscalls::fs::anonymous::install;
 use crate::task::TaskContext;
 
 /// eventfd(2) without flags.
-pub fn eventfd(ctx: &mut TaskContext, count: u32) -> SysResult {
+pub(crate) fn eventfd(ctx: &mut TaskContext, count: u32) -> SysResult {
     eventfd2(ctx, count, EventfdFlags::empty())
 }
 
 /// eventfd(2), as libraries call it.
-pub fn eventfd2(ctx: &mut TaskContext, count: u32, flags: EventfdFlags) -> SysResult {
+pub(crate) fn eventfd2(ctx: &mut TaskContext, count: u32, flags: EventfdFlags) -> SysResult {
     if !EventfdFlags::all().contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }

@@ -20,7 +20,7 @@ use crate::vfs::locks::{Owner, Record, Wanted};
 use crate::vfs::{FileDescription, access, sigio};
 
 /// fcntl(2).
-pub fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64) -> SysResult {
+pub(crate) fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argument: u64) -> SysResult {
     let files = ctx.files();
     let description = files.get_any(fd.0)?;
     let allowed_on_paths = matches!(
@@ -260,7 +260,7 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
 }
 
 /// flock(2).
-pub fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysResult {
+pub(crate) fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let inode = description.file().inode();
     let locks = &ctx.kernel().vfs.locks;

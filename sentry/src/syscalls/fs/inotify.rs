@@ -15,12 +15,12 @@ use crate::vfs::access::{self, Access};
 use crate::vfs::inotify::Inotify;
 
 /// inotify_init(2).
-pub fn inotify_init(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn inotify_init(ctx: &mut TaskContext) -> SysResult {
     inotify_init1(ctx, InotifyInitFlags::empty())
 }
 
 /// inotify_init1(2).
-pub fn inotify_init1(ctx: &mut TaskContext, flags: InotifyInitFlags) -> SysResult {
+pub(crate) fn inotify_init1(ctx: &mut TaskContext, flags: InotifyInitFlags) -> SysResult {
     if !InotifyInitFlags::all().contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -33,7 +33,7 @@ pub fn inotify_init1(ctx: &mut TaskContext, flags: InotifyInitFlags) -> SysResul
 }
 
 /// inotify_add_watch(2).
-pub fn inotify_add_watch(ctx: &mut TaskContext, fd: Fd, path: Path, mask: InotifyMask) -> SysResult {
+pub(crate) fn inotify_add_watch(ctx: &mut TaskContext, fd: Fd, path: Path, mask: InotifyMask) -> SysResult {
     if !mask.intersects(InotifyMask::all()) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -55,7 +55,7 @@ pub fn inotify_add_watch(ctx: &mut TaskContext, fd: Fd, path: Path, mask: Inotif
 }
 
 /// inotify_rm_watch(2).
-pub fn inotify_rm_watch(ctx: &mut TaskContext, fd: Fd, wd: i32) -> SysResult {
+pub(crate) fn inotify_rm_watch(ctx: &mut TaskContext, fd: Fd, wd: i32) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     description.downcast::<Inotify>().ok_or_else(|| Errno::EINVAL.here())?.remove(wd)?;
     Ok(0)

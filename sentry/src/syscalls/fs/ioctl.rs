@@ -12,7 +12,7 @@ use crate::task::TaskContext;
 use crate::vfs::sigio::{self, SignalIo};
 
 /// ioctl(2).
-pub fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: PtrOut) -> SysResult {
+pub(crate) fn ioctl(ctx: &mut TaskContext, fd: Fd, request: IoctlRequest, argument: PtrOut) -> SysResult {
     let files = ctx.files();
     let description = files.get(fd.0)?;
     let kind = description.kind();

@@ -14,7 +14,7 @@ use crate::vfs::{Dentry, FileDescription, NewInode, Path};
 const NAME_MOST: usize = 249;
 
 /// memfd_create(2). Huge pages are not supported.
-pub fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysResult {
+pub(crate) fn memfd_create(ctx: &mut TaskContext, name: Str, flags: MemfdFlags) -> SysResult {
     let flags = MemfdFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     if flags.contains(MemfdFlags::MFD_EXEC | MemfdFlags::MFD_NOEXEC_SEAL) {
         return Err(Errno::EINVAL.here().into());

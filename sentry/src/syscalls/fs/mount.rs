@@ -43,7 +43,7 @@ fn options_of(flags: MountFlags) -> MountOptions {
 }
 
 /// mount(2).
-pub fn mount(
+pub(crate) fn mount(
     ctx: &mut TaskContext,
     source: Path,
     target: Path,
@@ -148,7 +148,7 @@ fn remount(place: &Place, flags: MountFlags, data: &str, ctx: &TaskContext) -> S
 }
 
 /// umount2(2).
-pub fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysResult {
+pub(crate) fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysResult {
     let others = UmountFlags::MNT_FORCE | UmountFlags::MNT_DETACH;
     if UmountFlags::from_bits(flags.bits()).is_none()
         || (flags.contains(UmountFlags::MNT_EXPIRE) && flags.intersects(others))
@@ -188,7 +188,7 @@ pub fn umount2(ctx: &mut TaskContext, target: Path, flags: UmountFlags) -> SysRe
 }
 
 /// pivot_root(2).
-pub fn pivot_root(ctx: &mut TaskContext, new_root: Path, put_old: Path) -> SysResult {
+pub(crate) fn pivot_root(ctx: &mut TaskContext, new_root: Path, put_old: Path) -> SysResult {
     check_admin(ctx)?;
     let new = place_of(ctx, new_root, true)?;
     let old = place_of(ctx, put_old, true)?;

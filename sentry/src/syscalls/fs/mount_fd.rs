@@ -53,7 +53,7 @@ fn text(ctx: &TaskContext, address: u64) -> Result<Vec<u8>, Errno> {
 }
 
 /// fsopen(2).
-pub fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult {
+pub(crate) fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult {
     check_admin(ctx)?;
     let flags = FsopenFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let kind = ctx.kernel().fs.registry.file_system(&text(ctx, name.0)?)?;
@@ -61,7 +61,7 @@ pub fn fsopen(ctx: &mut TaskContext, name: Str, flags: FsopenFlags) -> SysResult
 }
 
 /// fspick(2).
-pub fn fspick(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: FspickFlags) -> SysResult {
+pub(crate) fn fspick(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: FspickFlags) -> SysResult {
     check_admin(ctx)?;
     let flags = FspickFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let follow = !flags.contains(FspickFlags::FSPICK_SYMLINK_NOFOLLOW);
@@ -74,7 +74,7 @@ pub fn fspick(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: FspickFlag
 }
 
 /// fsconfig(2).
-pub fn fsconfig(
+pub(crate) fn fsconfig(
     ctx: &mut TaskContext,
     fd: Fd,
     command: FsconfigCommand,
@@ -147,7 +147,7 @@ fn options_of(attributes: MountAttributes) -> Result<MountOptions, Errno> {
 }
 
 /// fsmount(2).
-pub fn fsmount(ctx: &mut TaskContext, fd: Fd, flags: FsmountFlags, attributes: MountAttributes) -> SysResult {
+pub(crate) fn fsmount(ctx: &mut TaskContext, fd: Fd, flags: FsmountFlags, attributes: MountAttributes) -> SysResult {
     check_admin(ctx)?;
     let flags = FsmountFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let attributes = MountAttributes::from_bits(attributes.bits()).ok_or_else(|| Errno::EINVAL.here())?;
@@ -161,7 +161,7 @@ pub fn fsmount(ctx: &mut TaskContext, fd: Fd, flags: FsmountFlags, attributes: M
 }
 
 /// open_tree(2).
-pub fn open_tree(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenTreeFlags) -> SysResult {
+pub(crate) fn open_tree(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenTreeFlags) -> SysResult {
     let flags = OpenTreeFlags::from_bits(flags.bits()).ok_or_else(|| Errno::EINVAL.here())?;
     let (clones, recursive) =
         (flags.contains(OpenTreeFlags::OPEN_TREE_CLONE), flags.contains(OpenTreeFlags::AT_RECURSIVE));
@@ -180,7 +180,7 @@ pub fn open_tree(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenTre
 }
 
 /// move_mount(2). `MOVE_MOUNT_SET_GROUP` and `MOVE_MOUNT_BENEATH` fail as in releases without them.
-pub fn move_mount(
+pub(crate) fn move_mount(
     ctx: &mut TaskContext,
     from_fd: DirFd,
     from: Path,
@@ -203,7 +203,7 @@ pub fn move_mount(
 }
 
 /// mount_setattr(2). ID-mapped mounts need user namespaces, which are not supported.
-pub fn mount_setattr(
+pub(crate) fn mount_setattr(
     ctx: &mut TaskContext,
     dirfd: DirFd,
     path: Path,

@@ -45,7 +45,7 @@ fn requested_size(ctx: &TaskContext, address: u64) -> Result<Option<Size>, Errno
 }
 
 /// mq_open(2).
-pub fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: FileMode, attr: PtrIn) -> SysResult {
+pub(crate) fn mq_open(ctx: &mut TaskContext, name_at: Str, flags: OpenFlags, mode: FileMode, attr: PtrIn) -> SysResult {
     let size = requested_size(ctx, attr.0)?;
     let name = name(ctx, name_at.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
@@ -100,7 +100,7 @@ fn existing(
 }
 
 /// mq_unlink(2).
-pub fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
+pub(crate) fn mq_unlink(ctx: &mut TaskContext, name_at: Str) -> SysResult {
     let name = name(ctx, name_at.0)?;
     let directory = &ctx.kernel().fs.mqueues.root;
     let root = directory.inode()?.clone();
@@ -134,7 +134,7 @@ fn ended(end: WaitEnd) -> SysError {
 }
 
 /// mq_timedsend(2).
-pub fn mq_timedsend(
+pub(crate) fn mq_timedsend(
     ctx: &mut TaskContext,
     fd: Fd,
     message: BufIn,
@@ -175,7 +175,7 @@ pub fn mq_timedsend(
 }
 
 /// mq_timedreceive(2).
-pub fn mq_timedreceive(
+pub(crate) fn mq_timedreceive(
     ctx: &mut TaskContext,
     fd: Fd,
     buffer: BufOut,
@@ -209,7 +209,7 @@ pub fn mq_timedreceive(
 }
 
 /// mq_notify(2). `SIGEV_THREAD` needs a netlink socket that the C library creates, and is refused as without netlink.
-pub fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
+pub(crate) fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
     let event: Option<SigEvent> = if event.is_null() { None } else { Some(ctx.read_object(event.0)?) };
     let signal = match &event {
         None => None,
@@ -235,7 +235,7 @@ pub fn mq_notify(ctx: &mut TaskContext, fd: Fd, event: PtrIn) -> SysResult {
 }
 
 /// mq_getsetattr(2). Only `O_NONBLOCK` can be changed.
-pub fn mq_getsetattr(ctx: &mut TaskContext, fd: Fd, new: PtrIn, old: PtrOut) -> SysResult {
+pub(crate) fn mq_getsetattr(ctx: &mut TaskContext, fd: Fd, new: PtrIn, old: PtrOut) -> SysResult {
     let nonblock = i64::from(OpenFlags::O_NONBLOCK.bits());
     let new: Option<MqAttr> = if new.is_null() { None } else { Some(ctx.read_object(new.0)?) };
     if new.as_ref().is_some_and(|new| new.mq_flags & !nonblock != 0) {

@@ -14,12 +14,12 @@ use crate::vfs::namei::{self, Creation};
 const HERE: DirFd = DirFd(AT_FDCWD);
 
 /// mkdir(2).
-pub fn mkdir(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
+pub(crate) fn mkdir(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
     mkdirat(ctx, HERE, path, mode)
 }
 
 /// mkdirat(2).
-pub fn mkdirat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) -> SysResult {
+pub(crate) fn mkdirat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) -> SysResult {
     let target = parent_at(ctx, dirfd.0, path.0)?;
     // The set-ID bits of directories come only from the parent.
     let creation = Creation::plain(FileType::Directory, (mode.0 & 0o1777) as u16, ctx.fs().umask());
@@ -28,12 +28,18 @@ pub fn mkdirat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode) 
 }
 
 /// mknod(2).
-pub fn mknod(ctx: &mut TaskContext, path: Path, mode: FileMode, device: DeviceNumber) -> SysResult {
+pub(crate) fn mknod(ctx: &mut TaskContext, path: Path, mode: FileMode, device: DeviceNumber) -> SysResult {
     mknodat(ctx, HERE, path, mode, device)
 }
 
 /// mknodat(2).
-pub fn mknodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, device: DeviceNumber) -> SysResult {
+pub(crate) fn mknodat(
+    ctx: &mut TaskContext,
+    dirfd: DirFd,
+    path: Path,
+    mode: FileMode,
+    device: DeviceNumber,
+) -> SysResult {
     let kind = match mode.0 & S_IFMT {
         0 => FileType::Regular,
         bits => match FileType::from_mode(bits) {
@@ -53,12 +59,12 @@ pub fn mknodat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: FileMode, 
 }
 
 /// symlink(2).
-pub fn symlink(ctx: &mut TaskContext, text: Path, path: Path) -> SysResult {
+pub(crate) fn symlink(ctx: &mut TaskContext, text: Path, path: Path) -> SysResult {
     symlinkat(ctx, text, HERE, path)
 }
 
 /// symlinkat(2).
-pub fn symlinkat(ctx: &mut TaskContext, text: Path, dirfd: DirFd, path: Path) -> SysResult {
+pub(crate) fn symlinkat(ctx: &mut TaskContext, text: Path, dirfd: DirFd, path: Path) -> SysResult {
     let text = ctx.read_path(text.0)?;
     if text.is_empty() {
         return Err(Errno::ENOENT.here().into());
@@ -69,12 +75,19 @@ pub fn symlinkat(ctx: &mut TaskContext, text: Path, dirfd: DirFd, path: Path) ->
 }
 
 /// link(2).
-pub fn link(ctx: &mut TaskContext, old: Path, new: Path) -> SysResult {
+pub(crate) fn link(ctx: &mut TaskContext, old: Path, new: Path) -> SysResult {
     linkat(ctx, HERE, old, HERE, new, AtFlags::empty())
 }
 
 /// linkat(2).
-pub fn linkat(ctx: &mut TaskContext, old_fd: DirFd, old: Path, fd: DirFd, new: Path, flags: AtFlags) -> SysResult {
+pub(crate) fn linkat(
+    ctx: &mut TaskContext,
+    old_fd: DirFd,
+    old: Path,
+    fd: DirFd,
+    new: Path,
+    flags: AtFlags,
+) -> SysResult {
     if !(AtFlags::AT_SYMLINK_FOLLOW | AtFlags::AT_EMPTY_PATH).contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -91,17 +104,17 @@ pub fn linkat(ctx: &mut TaskContext, old_fd: DirFd, old: Path, fd: DirFd, new: P
 }
 
 /// unlink(2).
-pub fn unlink(ctx: &mut TaskContext, path: Path) -> SysResult {
+pub(crate) fn unlink(ctx: &mut TaskContext, path: Path) -> SysResult {
     unlinkat(ctx, HERE, path, UnlinkFlags::empty())
 }
 
 /// rmdir(2).
-pub fn rmdir(ctx: &mut TaskContext, path: Path) -> SysResult {
+pub(crate) fn rmdir(ctx: &mut TaskContext, path: Path) -> SysResult {
     unlinkat(ctx, HERE, path, UnlinkFlags::AT_REMOVEDIR)
 }
 
 /// unlinkat(2).
-pub fn unlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: UnlinkFlags) -> SysResult {
+pub(crate) fn unlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: UnlinkFlags) -> SysResult {
     if !UnlinkFlags::AT_REMOVEDIR.contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -115,17 +128,17 @@ pub fn unlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: UnlinkFl
 }
 
 /// rename(2).
-pub fn rename(ctx: &mut TaskContext, old: Path, new: Path) -> SysResult {
+pub(crate) fn rename(ctx: &mut TaskContext, old: Path, new: Path) -> SysResult {
     renameat2(ctx, HERE, old, HERE, new, RenameFlags::empty())
 }
 
 /// renameat(2).
-pub fn renameat(ctx: &mut TaskContext, old_fd: DirFd, old: Path, fd: DirFd, new: Path) -> SysResult {
+pub(crate) fn renameat(ctx: &mut TaskContext, old_fd: DirFd, old: Path, fd: DirFd, new: Path) -> SysResult {
     renameat2(ctx, old_fd, old, fd, new, RenameFlags::empty())
 }
 
 /// renameat2(2).
-pub fn renameat2(
+pub(crate) fn renameat2(
     ctx: &mut TaskContext,
     old_fd: DirFd,
     old: Path,

@@ -14,17 +14,17 @@ const O_TMPFILE_ALONE: OpenFlags = OpenFlags::O_TMPFILE.difference(OpenFlags::O_
 const MODE_BITS: u64 = 0o7777;
 
 /// open(2).
-pub fn open(ctx: &mut TaskContext, path: Path, flags: OpenFlags, mode: FileMode) -> SysResult {
+pub(crate) fn open(ctx: &mut TaskContext, path: Path, flags: OpenFlags, mode: FileMode) -> SysResult {
     openat(ctx, DirFd(AT_FDCWD), path, flags, mode)
 }
 
 /// creat(2).
-pub fn creat(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
+pub(crate) fn creat(ctx: &mut TaskContext, path: Path, mode: FileMode) -> SysResult {
     openat(ctx, DirFd(AT_FDCWD), path, OpenFlags::O_CREAT | OpenFlags::O_WRONLY | OpenFlags::O_TRUNC, mode)
 }
 
 /// openat(2). Unknown flags and mode bits are ignored.
-pub fn openat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenFlags, mode: FileMode) -> SysResult {
+pub(crate) fn openat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenFlags, mode: FileMode) -> SysResult {
     let mut flags = OpenFlags::from_bits_truncate(flags.bits());
     if flags.contains(OpenFlags::O_PATH) {
         flags &= OpenFlags::O_PATH | OpenFlags::O_DIRECTORY | OpenFlags::O_NOFOLLOW | OpenFlags::O_CLOEXEC;
@@ -35,7 +35,7 @@ pub fn openat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, flags: OpenFlags,
 }
 
 /// openat2(2). Unknown flags and mode bits are refused.
-pub fn openat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, how: In<OpenHow>, size: usize) -> SysResult {
+pub(crate) fn openat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, how: In<OpenHow>, size: usize) -> SysResult {
     if size < OPEN_HOW_SIZE_VER0 {
         return Err(Errno::EINVAL.here().into());
     }

@@ -12,12 +12,12 @@ use crate::task::TaskContext;
 use crate::vfs::FileDescription;
 
 /// pipe(2).
-pub fn pipe(ctx: &mut TaskContext, fds: FdPair) -> SysResult {
+pub(crate) fn pipe(ctx: &mut TaskContext, fds: FdPair) -> SysResult {
     pipe2(ctx, fds, PipeFlags::empty())
 }
 
 /// pipe2(2).
-pub fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult {
+pub(crate) fn pipe2(ctx: &mut TaskContext, fds: FdPair, flags: PipeFlags) -> SysResult {
     if !PipeFlags::all().contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }

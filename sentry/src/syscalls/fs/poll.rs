@@ -42,7 +42,7 @@ impl Watched {
 
 /// The deadline of a timeout in milliseconds, in nanoseconds of CLOCK_MONOTONIC; none for a negative one, which waits
 /// forever.
-pub fn milliseconds(timeout: i32) -> Option<u64> {
+pub(crate) fn milliseconds(timeout: i32) -> Option<u64> {
     u64::try_from(timeout).ok().map(|ms| clock::monotonic().saturating_add(ms * 1_000_000))
 }
 
@@ -50,7 +50,7 @@ pub fn milliseconds(timeout: i32) -> Option<u64> {
 ///
 /// # Errors
 /// `EINVAL` for another size than the kernel's; `EFAULT`.
-pub fn mask_for_call(ctx: &mut TaskContext, mask: In<SignalSet>, size: usize) -> Result<(), Errno> {
+pub(crate) fn mask_for_call(ctx: &mut TaskContext, mask: In<SignalSet>, size: usize) -> Result<(), Errno> {
     if mask.is_null() {
         return Ok(());
     }
@@ -63,12 +63,12 @@ pub fn mask_for_call(ctx: &mut TaskContext, mask: In<SignalSet>, size: usize) ->
 }
 
 /// poll(2).
-pub fn poll(ctx: &mut TaskContext, fds: Pollfds, count: u32, timeout: i32) -> SysResult {
+pub(crate) fn poll(ctx: &mut TaskContext, fds: Pollfds, count: u32, timeout: i32) -> SysResult {
     poll_until(ctx, fds.0, count, milliseconds(timeout))
 }
 
 /// Continues a poll(2) that a signal interrupted.
-pub fn resume(ctx: &mut TaskContext, fds: u64, count: u32, until: Option<u64>) -> SysResult {
+pub(crate) fn resume(ctx: &mut TaskContext, fds: u64, count: u32, until: Option<u64>) -> SysResult {
     poll_until(ctx, fds, count, until)
 }
 
@@ -100,7 +100,7 @@ fn write_revents(ctx: &TaskContext, fds: u64, index: u32, revents: u16) -> Resul
 }
 
 /// ppoll(2).
-pub fn ppoll(
+pub(crate) fn ppoll(
     ctx: &mut TaskContext,
     fds: Pollfds,
     count: u32,

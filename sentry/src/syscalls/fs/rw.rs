@@ -16,7 +16,7 @@ use crate::vfs::{FileDescription, MountOptions, access};
 use crate::wait::{WaitEnd, deadline_in};
 
 /// read(2).
-pub fn read(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize) -> SysResult {
+pub(crate) fn read(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     check_readable(&description)?;
     let mut memory = Memory::plain(ctx, buf.0, count)?;
@@ -24,7 +24,7 @@ pub fn read(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize) -> SysResu
 }
 
 /// write(2).
-pub fn write(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize) -> SysResult {
+pub(crate) fn write(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     check_writable(&description)?;
     let mut memory = Memory::plain(ctx, buf.0, count)?;
@@ -32,7 +32,7 @@ pub fn write(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize) -> SysResu
 }
 
 /// pread64(2).
-pub fn pread64(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize, offset: i64) -> SysResult {
+pub(crate) fn pread64(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize, offset: i64) -> SysResult {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL.here())?;
     let description = ctx.files().get(fd.0)?;
     let transfer = Transfer::new(&description, Some(offset), RwFlags::empty())?;
@@ -41,7 +41,7 @@ pub fn pread64(ctx: &mut TaskContext, fd: Fd, buf: BufOut, count: usize, offset:
 }
 
 /// pwrite64(2).
-pub fn pwrite64(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize, offset: i64) -> SysResult {
+pub(crate) fn pwrite64(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize, offset: i64) -> SysResult {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL.here())?;
     let description = ctx.files().get(fd.0)?;
     let transfer = Transfer::new(&description, Some(offset), RwFlags::empty())?;
@@ -50,7 +50,7 @@ pub fn pwrite64(ctx: &mut TaskContext, fd: Fd, buf: BufIn, count: usize, offset:
 }
 
 /// readv(2).
-pub fn readv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize) -> SysResult {
+pub(crate) fn readv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let transfer = Transfer::new(&description, None, RwFlags::empty())?;
     check_readable(&description)?;
@@ -58,7 +58,7 @@ pub fn readv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize) -> SysR
 }
 
 /// writev(2).
-pub fn writev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize) -> SysResult {
+pub(crate) fn writev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     let transfer = Transfer::new(&description, None, RwFlags::empty())?;
     check_writable(&description)?;
@@ -66,19 +66,19 @@ pub fn writev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize) -> SysR
 }
 
 /// preadv(2). On 64-bit machines the upper half of the offset is ignored.
-pub fn preadv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize, offset: u64, _high: u64) -> SysResult {
+pub(crate) fn preadv(ctx: &mut TaskContext, fd: Fd, iov: IovecOut, count: usize, offset: u64, _high: u64) -> SysResult {
     let offset = check_offset(offset)?;
     vector_read(ctx, fd, iov, count, Some(offset), RwFlags::empty())
 }
 
 /// pwritev(2).
-pub fn pwritev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, offset: u64, _high: u64) -> SysResult {
+pub(crate) fn pwritev(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, offset: u64, _high: u64) -> SysResult {
     let offset = check_offset(offset)?;
     vector_write(ctx, fd, iov, count, Some(offset), RwFlags::empty())
 }
 
 /// preadv2(2). The offset -1 is the file position.
-pub fn preadv2(
+pub(crate) fn preadv2(
     ctx: &mut TaskContext,
     fd: Fd,
     iov: IovecOut,
@@ -92,7 +92,7 @@ pub fn preadv2(
 }
 
 /// pwritev2(2).
-pub fn pwritev2(
+pub(crate) fn pwritev2(
     ctx: &mut TaskContext,
     fd: Fd,
     iov: IovecIn,
@@ -553,7 +553,7 @@ impl<'a> Transfer<'a> {
 }
 
 /// Updates the access time, depending on the options of the mount.
-pub fn touch(description: &FileDescription, path: &crate::vfs::Path) {
+pub(crate) fn touch(description: &FileDescription, path: &crate::vfs::Path) {
     let options = path.mount.options();
     if options.contains(MountOptions::NO_ATIME)
         || description.flags().contains(OpenFlags::O_NOATIME)

@@ -52,7 +52,7 @@ struct Watched {
 }
 
 /// select(2).
-pub fn select(
+pub(crate) fn select(
     ctx: &mut TaskContext,
     count: i32,
     readable: FdSet,
@@ -66,7 +66,7 @@ pub fn select(
 }
 
 /// pselect6(2). The last argument points to the address and the size of a signal mask.
-pub fn pselect6(
+pub(crate) fn pselect6(
     ctx: &mut TaskContext,
     count: i32,
     readable: FdSet,

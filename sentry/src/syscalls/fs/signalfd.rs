@@ -12,12 +12,12 @@ use crate::syscalls::fs::anonymous::install;
 use crate::task::TaskContext;
 
 /// signalfd(2) without flags.
-pub fn signalfd(ctx: &mut TaskContext, fd: Fd, mask: In<SignalSet>, mask_size: usize) -> SysResult {
+pub(crate) fn signalfd(ctx: &mut TaskContext, fd: Fd, mask: In<SignalSet>, mask_size: usize) -> SysResult {
     signalfd4(ctx, fd, mask, mask_size, SignalfdFlags::empty())
 }
 
 /// signalfd(2), as libraries call it.
-pub fn signalfd4(
+pub(crate) fn signalfd4(
     ctx: &mut TaskContext,
     fd: Fd,
     mask: In<SignalSet>,

@@ -21,7 +21,7 @@ use crate::wait::{READABLE, WRITABLE, WaitQueue};
 const MOST_BETWEEN_PIPES: usize = 1 << 20;
 
 /// splice(2).
-pub fn splice(
+pub(crate) fn splice(
     ctx: &mut TaskContext,
     input: Fd,
     offset_in: PtrOut,
@@ -82,7 +82,7 @@ pub fn splice(
 }
 
 /// tee(2).
-pub fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceFlags) -> SysResult {
+pub(crate) fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceFlags) -> SysResult {
     check_flags(flags)?;
     if len == 0 {
         return Ok(0);
@@ -111,7 +111,7 @@ pub fn tee(ctx: &mut TaskContext, input: Fd, out: Fd, len: usize, flags: SpliceF
 }
 
 /// vmsplice(2): from memory to the write end of a pipe, or from its read end to memory.
-pub fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags: SpliceFlags) -> SysResult {
+pub(crate) fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize, flags: SpliceFlags) -> SysResult {
     check_flags(flags)?;
     let description = ctx.files().get(fd.0)?;
     let mut memory = Memory::vector(ctx, iov.0, count)?;

@@ -14,25 +14,25 @@ use crate::vfs::access::{self, Access};
 use crate::vfs::{Metadata, Mount, MountOptions};
 
 /// stat(2).
-pub fn stat(ctx: &mut TaskContext, path: Path, out: Out<Stat>) -> SysResult {
+pub(crate) fn stat(ctx: &mut TaskContext, path: Path, out: Out<Stat>) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     write_stat(ctx, &found, out)
 }
 
 /// lstat(2).
-pub fn lstat(ctx: &mut TaskContext, path: Path, out: Out<Stat>) -> SysResult {
+pub(crate) fn lstat(ctx: &mut TaskContext, path: Path, out: Out<Stat>) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
     write_stat(ctx, &found, out)
 }
 
 /// fstat(2), also for `O_PATH` descriptors.
-pub fn fstat(ctx: &mut TaskContext, fd: Fd, out: Out<Stat>) -> SysResult {
+pub(crate) fn fstat(ctx: &mut TaskContext, fd: Fd, out: Out<Stat>) -> SysResult {
     let found = Found::from(&*ctx.files().get_any(fd.0)?);
     write_stat(ctx, &found, out)
 }
 
 /// newfstatat(2).
-pub fn newfstatat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, out: Out<Stat>, flags: AtFlags) -> SysResult {
+pub(crate) fn newfstatat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, out: Out<Stat>, flags: AtFlags) -> SysResult {
     let known = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_NO_AUTOMOUNT | AtFlags::AT_EMPTY_PATH;
     if !known.contains(flags) {
         return Err(Errno::EINVAL.here().into());
@@ -68,7 +68,7 @@ fn write_stat(ctx: &TaskContext, found: &Found, out: Out<Stat>) -> SysResult {
 }
 
 /// statx(2).
-pub fn statx(
+pub(crate) fn statx(
     ctx: &mut TaskContext,
     dirfd: DirFd,
     path: Path,
@@ -133,13 +133,13 @@ fn extended(found: &Found, m: &Metadata, requested: StatxMask) -> Statx {
 }
 
 /// statfs(2).
-pub fn statfs(ctx: &mut TaskContext, path: Path, out: Out<StatFs>) -> SysResult {
+pub(crate) fn statfs(ctx: &mut TaskContext, path: Path, out: Out<StatFs>) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     write_statfs(ctx, &found, out)
 }
 
 /// fstatfs(2).
-pub fn fstatfs(ctx: &mut TaskContext, fd: Fd, out: Out<StatFs>) -> SysResult {
+pub(crate) fn fstatfs(ctx: &mut TaskContext, fd: Fd, out: Out<StatFs>) -> SysResult {
     let found = Found::from(&*ctx.files().get_any(fd.0)?);
     write_statfs(ctx, &found, out)
 }
@@ -177,7 +177,7 @@ fn mount_flags(mount: &Mount) -> StatFsFlags {
 }
 
 /// ustat(2): the file system mounted with this device number.
-pub fn ustat(ctx: &mut TaskContext, device: DeviceNumber, out: PtrOut) -> SysResult {
+pub(crate) fn ustat(ctx: &mut TaskContext, device: DeviceNumber, out: PtrOut) -> SysResult {
     let device = Device::from_raw(device.0.into());
     let mounts = ctx.fs().namespace().mounts();
     let mount = mounts.iter().find(|m| m.fs().device() == device).ok_or_else(|| Errno::EINVAL.here())?;
@@ -188,17 +188,23 @@ pub fn ustat(ctx: &mut TaskContext, device: DeviceNumber, out: PtrOut) -> SysRes
 }
 
 /// access(2).
-pub fn access(ctx: &mut TaskContext, path: Path, mode: AccessMode) -> SysResult {
+pub(crate) fn access(ctx: &mut TaskContext, path: Path, mode: AccessMode) -> SysResult {
     faccessat2(ctx, DirFd(AT_FDCWD), path, mode, AccessFlags::empty())
 }
 
 /// faccessat(2), which has no flags argument.
-pub fn faccessat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessMode) -> SysResult {
+pub(crate) fn faccessat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessMode) -> SysResult {
     faccessat2(ctx, dirfd, path, mode, AccessFlags::empty())
 }
 
 /// faccessat2(2).
-pub fn faccessat2(ctx: &mut TaskContext, dirfd: DirFd, path: Path, mode: AccessMode, flags: AccessFlags) -> SysResult {
+pub(crate) fn faccessat2(
+    ctx: &mut TaskContext,
+    dirfd: DirFd,
+    path: Path,
+    mode: AccessMode,
+    flags: AccessFlags,
+) -> SysResult {
     if AccessMode::from_bits(mode.bits()).is_none() || AccessFlags::from_bits(flags.bits()).is_none() {
         return Err(Errno::EINVAL.here().into());
     }
@@ -250,12 +256,12 @@ fn as_real_user(credentials: &mut Credentials) {
 }
 
 /// readlink(2).
-pub fn readlink(ctx: &mut TaskContext, path: Path, buf: BufOut, size: i32) -> SysResult {
+pub(crate) fn readlink(ctx: &mut TaskContext, path: Path, buf: BufOut, size: i32) -> SysResult {
     readlinkat(ctx, DirFd(AT_FDCWD), path, buf, size)
 }
 
 /// readlinkat(2). The empty path refers to a link opened with `O_PATH | O_NOFOLLOW`.
-pub fn readlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, buf: BufOut, size: i32) -> SysResult {
+pub(crate) fn readlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, buf: BufOut, size: i32) -> SysResult {
     let size = usize::try_from(size).ok().filter(|&s| s > 0).ok_or_else(|| Errno::EINVAL.here())?;
     let path = ctx.read_path(path.0)?;
     let found = find_path_at(ctx, dirfd.0, &path, false, dirfd.0 != AT_FDCWD)?;

@@ -14,7 +14,7 @@ use crate::vfs::walk::{Scope, Target};
 use crate::vfs::{FileDescription, Inode, Path};
 
 /// The object of a call: an inode, and its path if there is one.
-pub struct Found {
+pub(crate) struct Found {
     /// The inode.
     pub inode: Arc<dyn Inode>,
     /// Its path; none for pipes, sockets and the like.
@@ -27,7 +27,7 @@ impl Found {
     /// # Errors
     /// `otherwise` if there is none.
     #[track_caller]
-    pub fn path_or(&self, otherwise: Errno) -> Result<&Path, Errno> {
+    pub(crate) fn path_or(&self, otherwise: Errno) -> Result<&Path, Errno> {
         match &self.path {
             Some(path) => Ok(path),
             None => Err(otherwise.here()),
@@ -35,7 +35,7 @@ impl Found {
     }
 
     /// Returns `EROFS` if the mount or file system is read-only.
-    pub fn check_writable(&self) -> Result<(), Errno> {
+    pub(crate) fn check_writable(&self) -> Result<(), Errno> {
         self.path.as_ref().map_or(Ok(()), |path| path.mount.check_writable())
     }
 }
@@ -58,7 +58,7 @@ impl From<&FileDescription> for Found {
 ///
 /// # Errors
 /// `EBADF` or `ENOTDIR` if the descriptor is needed and does not refer to a directory.
-pub fn scope_at<'a>(
+pub(crate) fn scope_at<'a>(
     ctx: &'a TaskContext,
     credentials: &'a Credentials,
     dirfd: i32,
@@ -68,7 +68,7 @@ pub fn scope_at<'a>(
 }
 
 /// Like [`scope_at`], with the restrictions of openat2(2).
-pub fn restricted_scope_at<'a>(
+pub(crate) fn restricted_scope_at<'a>(
     ctx: &'a TaskContext,
     credentials: &'a Credentials,
     dirfd: i32,
@@ -94,13 +94,19 @@ pub fn restricted_scope_at<'a>(
 }
 
 /// Looks a path argument up. With `empty` (`AT_EMPTY_PATH`) the empty path refers to the descriptor itself.
-pub fn find_at(ctx: &TaskContext, dirfd: i32, address: u64, follow: bool, empty: bool) -> Result<Found, Errno> {
+pub(crate) fn find_at(ctx: &TaskContext, dirfd: i32, address: u64, follow: bool, empty: bool) -> Result<Found, Errno> {
     let path = if empty && address == 0 { Vec::new() } else { ctx.read_path(address)? };
     find_path_at(ctx, dirfd, &path, follow, empty)
 }
 
 /// Like [`find_at`], for a path that was read already.
-pub fn find_path_at(ctx: &TaskContext, dirfd: i32, path: &[u8], follow: bool, empty: bool) -> Result<Found, Errno> {
+pub(crate) fn find_path_at(
+    ctx: &TaskContext,
+    dirfd: i32,
+    path: &[u8],
+    follow: bool,
+    empty: bool,
+) -> Result<Found, Errno> {
     if path.is_empty() && empty {
         return if dirfd == AT_FDCWD {
             Found::try_from(ctx.fs().cwd())
@@ -113,19 +119,19 @@ pub fn find_path_at(ctx: &TaskContext, dirfd: i32, path: &[u8], follow: bool, em
 }
 
 /// Looks up the parent of a path argument.
-pub fn parent_at(ctx: &TaskContext, dirfd: i32, address: u64) -> Result<Target, Errno> {
+pub(crate) fn parent_at(ctx: &TaskContext, dirfd: i32, address: u64) -> Result<Target, Errno> {
     let path = ctx.read_path(address)?;
     let credentials = ctx.credentials();
     scope_at(ctx, &credentials, dirfd, &path)?.parent(&path)
 }
 
 /// The open file of a descriptor, for calls that do not accept `O_PATH`.
-pub fn find_fd(ctx: &TaskContext, fd: i32) -> Result<Found, Errno> {
+pub(crate) fn find_fd(ctx: &TaskContext, fd: i32) -> Result<Found, Errno> {
     Ok(Found::from(&*ctx.files().get(fd)?))
 }
 
 /// The maximum number of descriptors of the process (RLIMIT_NOFILE).
-pub fn descriptor_limit(ctx: &TaskContext) -> u64 {
+pub(crate) fn descriptor_limit(ctx: &TaskContext) -> u64 {
     ctx.group().limits().soft(Resource::RLIMIT_NOFILE)
 }
 
@@ -133,13 +139,13 @@ pub fn descriptor_limit(ctx: &TaskContext) -> u64 {
 ///
 /// # Errors
 /// `ENFILE`.
-pub fn check_open_files(ctx: &TaskContext) -> Result<(), Errno> {
+pub(crate) fn check_open_files(ctx: &TaskContext) -> Result<(), Errno> {
     let full = ctx.kernel().vfs.open_files.count() >= ctx.kernel().tunables.file_max.count();
     if full && !ctx.credentials().has(Capability::CAP_SYS_ADMIN) { Err(Errno::ENFILE.here()) } else { Ok(()) }
 }
 
 /// Sends the calling task a signal caused by its call.
-pub fn send_signal(ctx: &TaskContext, signal: Signal) {
+pub(crate) fn send_signal(ctx: &TaskContext, signal: Signal) {
     ctx.task().send_kernel(signal);
 }
 
@@ -148,7 +154,7 @@ pub fn send_signal(ctx: &TaskContext, signal: Signal) {
 ///
 /// # Errors
 /// `EFBIG` if none are permitted; beyond RLIMIT_FSIZE the process also gets SIGXFSZ.
-pub fn room_at(ctx: &TaskContext, offset: u64, len: u64, more: bool) -> Result<u64, Errno> {
+pub(crate) fn room_at(ctx: &TaskContext, offset: u64, len: u64, more: bool) -> Result<u64, Errno> {
     let limit = size_limit(ctx);
     let most = limit.min(i64::MAX as u64);
     let room = most.saturating_sub(offset).min(len);
@@ -162,6 +168,6 @@ pub fn room_at(ctx: &TaskContext, offset: u64, len: u64, more: bool) -> Result<u
 }
 
 /// The maximum length of a file (RLIMIT_FSIZE).
-pub fn size_limit(ctx: &TaskContext) -> u64 {
+pub(crate) fn size_limit(ctx: &TaskContext) -> u64 {
     ctx.group().limits().soft(Resource::RLIMIT_FSIZE)
 }

@@ -16,7 +16,7 @@ use crate::task::TaskContext;
 use crate::vfs::FileDescription;
 
 /// timerfd_create(2).
-pub fn timerfd_create(ctx: &mut TaskContext, id: ClockId, flags: TimerfdFlags) -> SysResult {
+pub(crate) fn timerfd_create(ctx: &mut TaskContext, id: ClockId, flags: TimerfdFlags) -> SysResult {
     let clock = match id {
         ClockId::CLOCK_REALTIME | ClockId::CLOCK_REALTIME_ALARM => Clock::Realtime,
         ClockId::CLOCK_MONOTONIC => Clock::Monotonic,
@@ -35,7 +35,7 @@ pub fn timerfd_create(ctx: &mut TaskContext, id: ClockId, flags: TimerfdFlags) -
 }
 
 /// timerfd_settime(2).
-pub fn timerfd_settime(
+pub(crate) fn timerfd_settime(
     ctx: &mut TaskContext,
     fd: Fd,
     flags: TimerfdSetFlags,
@@ -53,7 +53,7 @@ pub fn timerfd_settime(
 }
 
 /// timerfd_gettime(2).
-pub fn timerfd_gettime(ctx: &mut TaskContext, fd: Fd, value: Out<Itimerspec>) -> SysResult {
+pub(crate) fn timerfd_gettime(ctx: &mut TaskContext, fd: Fd, value: Out<Itimerspec>) -> SysResult {
     let description = ctx.files().get(fd.0)?;
     value.write(ctx, &timer(&description)?.get())?;
     Ok(0)

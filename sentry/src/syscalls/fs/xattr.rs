@@ -14,7 +14,7 @@ use crate::vfs::access::{self, Access, STICKY};
 use crate::vfs::notify::{self, mask};
 
 /// setxattr(2).
-pub fn setxattr(
+pub(crate) fn setxattr(
     ctx: &mut TaskContext,
     path: Path,
     name: Str,
@@ -27,7 +27,7 @@ pub fn setxattr(
 }
 
 /// lsetxattr(2).
-pub fn lsetxattr(
+pub(crate) fn lsetxattr(
     ctx: &mut TaskContext,
     path: Path,
     name: Str,
@@ -40,61 +40,68 @@ pub fn lsetxattr(
 }
 
 /// fsetxattr(2).
-pub fn fsetxattr(ctx: &mut TaskContext, fd: Fd, name: Str, value: BufIn, size: usize, flags: XattrFlags) -> SysResult {
+pub(crate) fn fsetxattr(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    name: Str,
+    value: BufIn,
+    size: usize,
+    flags: XattrFlags,
+) -> SysResult {
     let found = find_fd(ctx, fd.0)?;
     set(ctx, &found, name, value, size, flags)
 }
 
 /// getxattr(2).
-pub fn getxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufOut, size: usize) -> SysResult {
+pub(crate) fn getxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufOut, size: usize) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     get(ctx, &found, name, value, size)
 }
 
 /// lgetxattr(2).
-pub fn lgetxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufOut, size: usize) -> SysResult {
+pub(crate) fn lgetxattr(ctx: &mut TaskContext, path: Path, name: Str, value: BufOut, size: usize) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
     get(ctx, &found, name, value, size)
 }
 
 /// fgetxattr(2).
-pub fn fgetxattr(ctx: &mut TaskContext, fd: Fd, name: Str, value: BufOut, size: usize) -> SysResult {
+pub(crate) fn fgetxattr(ctx: &mut TaskContext, fd: Fd, name: Str, value: BufOut, size: usize) -> SysResult {
     let found = find_fd(ctx, fd.0)?;
     get(ctx, &found, name, value, size)
 }
 
 /// listxattr(2).
-pub fn listxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
+pub(crate) fn listxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     write_names(ctx, &found, list, size)
 }
 
 /// llistxattr(2).
-pub fn llistxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
+pub(crate) fn llistxattr(ctx: &mut TaskContext, path: Path, list: BufOut, size: usize) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
     write_names(ctx, &found, list, size)
 }
 
 /// flistxattr(2).
-pub fn flistxattr(ctx: &mut TaskContext, fd: Fd, list: BufOut, size: usize) -> SysResult {
+pub(crate) fn flistxattr(ctx: &mut TaskContext, fd: Fd, list: BufOut, size: usize) -> SysResult {
     let found = find_fd(ctx, fd.0)?;
     write_names(ctx, &found, list, size)
 }
 
 /// removexattr(2).
-pub fn removexattr(ctx: &mut TaskContext, path: Path, name: Str) -> SysResult {
+pub(crate) fn removexattr(ctx: &mut TaskContext, path: Path, name: Str) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, true, false)?;
     remove(ctx, &found, name)
 }
 
 /// lremovexattr(2).
-pub fn lremovexattr(ctx: &mut TaskContext, path: Path, name: Str) -> SysResult {
+pub(crate) fn lremovexattr(ctx: &mut TaskContext, path: Path, name: Str) -> SysResult {
     let found = find_at(ctx, AT_FDCWD, path.0, false, false)?;
     remove(ctx, &found, name)
 }
 
 /// fremovexattr(2).
-pub fn fremovexattr(ctx: &mut TaskContext, fd: Fd, name: Str) -> SysResult {
+pub(crate) fn fremovexattr(ctx: &mut TaskContext, fd: Fd, name: Str) -> SysResult {
     let found = find_fd(ctx, fd.0)?;
     remove(ctx, &found, name)
 }

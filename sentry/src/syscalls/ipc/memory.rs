@@ -20,7 +20,7 @@ use crate::task::TaskContext;
 use crate::vfs::{Dentry, FileDescription, NewInode, Path};
 
 /// shmget(2). Huge pages are not supported.
-pub fn shmget(ctx: &mut TaskContext, key: i32, size: usize, flags: ShmFlags) -> SysResult {
+pub(crate) fn shmget(ctx: &mut TaskContext, key: i32, size: usize, flags: ShmFlags) -> SysResult {
     if flags.contains(ShmFlags::SHM_HUGETLB) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -62,7 +62,7 @@ fn place(address: u64, flags: ShmAttachFlags) -> Result<Option<u64>, Errno> {
 }
 
 /// shmat(2).
-pub fn shmat(ctx: &mut TaskContext, id: i32, address: PtrIn, flags: ShmAttachFlags) -> SysResult {
+pub(crate) fn shmat(ctx: &mut TaskContext, id: i32, address: PtrIn, flags: ShmAttachFlags) -> SysResult {
     let place = place(address.0, flags)?;
     let mut protection = Protection { read: true, write: true, execute: false };
     let mut wanted = 0o6;
@@ -108,7 +108,7 @@ pub fn shmat(ctx: &mut TaskContext, id: i32, address: PtrIn, flags: ShmAttachFla
 }
 
 /// shmdt(2): unmaps what is left of an attachment.
-pub fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
+pub(crate) fn shmdt(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     if !address.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -148,7 +148,7 @@ fn shown(segment: &Segment) -> ShmidDs {
 }
 
 /// shmctl(2).
-pub fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOut) -> SysResult {
+pub(crate) fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer: PtrOut) -> SysResult {
     let command = ShmCommand::from_raw(plain(command.raw()));
     if id < 0 {
         return Err(Errno::EINVAL.here().into());

@@ -18,7 +18,7 @@ const TYPE_SIZE: u64 = size_of::<i64>() as u64;
 const SEGMENT_SIZE: i32 = 16;
 
 /// msgget(2).
-pub fn msgget(ctx: &mut TaskContext, key: i32, flags: IpcFlags) -> SysResult {
+pub(crate) fn msgget(ctx: &mut TaskContext, key: i32, flags: IpcFlags) -> SysResult {
     Ok(ctx.kernel().ipc.messages.find_or_make(&ctx.credentials(), key, flags.bits())? as u64)
 }
 
@@ -28,7 +28,7 @@ fn gone(errno: Errno, waited: bool) -> Errno {
 }
 
 /// msgsnd(2).
-pub fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags: IpcFlags) -> SysResult {
+pub(crate) fn msgsnd(ctx: &mut TaskContext, id: i32, message: PtrIn, len: usize, flags: IpcFlags) -> SysResult {
     let kind: i64 = ctx.read_object(message.0)?;
     if len as u64 > ctx.kernel().ipc.limits.msgmax.get() || id < 0 || kind < 1 {
         return Err(Errno::EINVAL.here().into());
@@ -82,7 +82,14 @@ fn selection(kind: i64, flags: IpcFlags) -> Result<Selection, Errno> {
 }
 
 /// msgrcv(2).
-pub fn msgrcv(ctx: &mut TaskContext, id: i32, message: PtrOut, most: usize, kind: i64, flags: IpcFlags) -> SysResult {
+pub(crate) fn msgrcv(
+    ctx: &mut TaskContext,
+    id: i32,
+    message: PtrOut,
+    most: usize,
+    kind: i64,
+    flags: IpcFlags,
+) -> SysResult {
     if id < 0 || (most as i64) < 0 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -145,7 +152,7 @@ fn shown(queue: &MessageQueue) -> MsqidDs {
 }
 
 /// msgctl(2).
-pub fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOut) -> SysResult {
+pub(crate) fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer: PtrOut) -> SysResult {
     let command = MsgCommand::from_raw(plain(command.raw()));
     if id < 0 {
         return Err(Errno::EINVAL.here().into());

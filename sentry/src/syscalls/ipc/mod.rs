@@ -1,8 +1,8 @@
 //! System V IPC.
 
-pub mod memory;
-pub mod messages;
-pub mod semaphores;
+pub(crate) mod memory;
+pub(crate) mod messages;
+pub(crate) mod semaphores;
 
 use amber_abi::ipc::IPC_64;
 

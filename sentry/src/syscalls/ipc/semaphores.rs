@@ -20,17 +20,23 @@ use crate::wait::{WaitEnd, deadline_in};
 const UNDO_SIZE: i32 = 20;
 
 /// semget(2).
-pub fn semget(ctx: &mut TaskContext, key: i32, count: i32, flags: IpcFlags) -> SysResult {
+pub(crate) fn semget(ctx: &mut TaskContext, key: i32, count: i32, flags: IpcFlags) -> SysResult {
     Ok(ctx.kernel().ipc.semaphores.find_or_make(&ctx.credentials(), key, count, flags.bits())? as u64)
 }
 
 /// semop(2).
-pub fn semop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usize) -> SysResult {
+pub(crate) fn semop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usize) -> SysResult {
     operate(ctx, id, operations, count, None)
 }
 
 /// semtimedop(2).
-pub fn semtimedop(ctx: &mut TaskContext, id: i32, operations: PtrIn, count: usize, timeout: In<Timespec>) -> SysResult {
+pub(crate) fn semtimedop(
+    ctx: &mut TaskContext,
+    id: i32,
+    operations: PtrIn,
+    count: usize,
+    timeout: In<Timespec>,
+) -> SysResult {
     let deadline = match timeout.read_if_given(ctx)? {
         None => None,
         Some(time) if time.is_valid() => {
@@ -107,7 +113,7 @@ fn shown(set: &SemaphoreSet) -> SemidDs {
 }
 
 /// semctl(2).
-pub fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, argument: u64) -> SysResult {
+pub(crate) fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCommand, argument: u64) -> SysResult {
     let command = SemCommand::from_raw(plain(command.raw()));
     if id < 0 {
         return Err(Errno::EINVAL.here().into());

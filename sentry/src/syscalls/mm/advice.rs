@@ -14,13 +14,13 @@ use crate::task::TaskContext;
 const WRITTEN: u64 = 64 << 20;
 
 /// madvise(2).
-pub fn madvise(ctx: &mut TaskContext, address: PtrIn, len: usize, advice: MemoryAdvice) -> SysResult {
+pub(crate) fn madvise(ctx: &mut TaskContext, address: PtrIn, len: usize, advice: MemoryAdvice) -> SysResult {
     ctx.mm().advise(address.0, len as u64, advice)?;
     Ok(0)
 }
 
 /// msync(2).
-pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlags) -> SysResult {
+pub(crate) fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlags) -> SysResult {
     let both = MsyncFlags::MS_ASYNC | MsyncFlags::MS_SYNC;
     if !MsyncFlags::all().contains(flags) || flags.contains(both) || !address.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.here().into());
@@ -50,7 +50,7 @@ pub fn msync(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MsyncFlag
 }
 
 /// mincore(2).
-pub fn mincore(ctx: &mut TaskContext, address: PtrIn, len: usize, vector: PtrOut) -> SysResult {
+pub(crate) fn mincore(ctx: &mut TaskContext, address: PtrIn, len: usize, vector: PtrOut) -> SysResult {
     /// Number of pages per copy to the guest.
     const AT_ONCE: u64 = 4096;
     if !address.0.is_multiple_of(PAGE_SIZE) {

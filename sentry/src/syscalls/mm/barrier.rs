@@ -15,7 +15,7 @@ const OFFERED: u32 = MembarrierCommand::MEMBARRIER_CMD_PRIVATE_EXPEDITED.raw()
     | MembarrierCommand::MEMBARRIER_CMD_GET_REGISTRATIONS.raw();
 
 /// membarrier(2).
-pub fn membarrier(ctx: &mut TaskContext, command: MembarrierCommand, flags: u32, _cpu: i32) -> SysResult {
+pub(crate) fn membarrier(ctx: &mut TaskContext, command: MembarrierCommand, flags: u32, _cpu: i32) -> SysResult {
     use MembarrierCommand as Command;
     if flags != 0 {
         return Err(Errno::EINVAL.here().into());

@@ -10,13 +10,13 @@ use crate::syscalls::args::PtrIn;
 use crate::task::TaskContext;
 
 /// mlock(2).
-pub fn mlock(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
+pub(crate) fn mlock(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
     ctx.mm().lock(address.0, len as u64, LockMode::Now, may_lock_any(ctx))?;
     Ok(0)
 }
 
 /// mlock2(2).
-pub fn mlock2(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MlockFlags) -> SysResult {
+pub(crate) fn mlock2(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MlockFlags) -> SysResult {
     if !MlockFlags::all().contains(flags) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -26,13 +26,13 @@ pub fn mlock2(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: MlockFla
 }
 
 /// munlock(2).
-pub fn munlock(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
+pub(crate) fn munlock(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
     ctx.mm().unlock(address.0, len as u64)?;
     Ok(0)
 }
 
 /// mlockall(2).
-pub fn mlockall(ctx: &mut TaskContext, flags: MlockallFlags) -> SysResult {
+pub(crate) fn mlockall(ctx: &mut TaskContext, flags: MlockallFlags) -> SysResult {
     let known = MlockallFlags::all().contains(flags);
     if flags.is_empty() || !known || flags == MlockallFlags::MCL_ONFAULT {
         return Err(Errno::EINVAL.here().into());
@@ -45,7 +45,7 @@ pub fn mlockall(ctx: &mut TaskContext, flags: MlockallFlags) -> SysResult {
 }
 
 /// munlockall(2).
-pub fn munlockall(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn munlockall(ctx: &mut TaskContext) -> SysResult {
     ctx.mm().unlock_all();
     Ok(0)
 }

@@ -12,7 +12,7 @@ use crate::task::TaskContext;
 use crate::vfs::{FileDescription, MountOptions};
 
 /// mmap(2).
-pub fn mmap(
+pub(crate) fn mmap(
     ctx: &mut TaskContext,
     address: PtrIn,
     len: usize,
@@ -137,18 +137,18 @@ fn check_file(
 }
 
 /// munmap(2).
-pub fn munmap(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
+pub(crate) fn munmap(ctx: &mut TaskContext, address: PtrIn, len: usize) -> SysResult {
     ctx.mm().unmap(address.0, len as u64)?;
     Ok(0)
 }
 
 /// brk(2). Returns the end of the heap, moved or not.
-pub fn brk(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
+pub(crate) fn brk(ctx: &mut TaskContext, address: PtrIn) -> SysResult {
     Ok(ctx.mm().set_break(address.0, may_lock_any(ctx)))
 }
 
 /// remap_file_pages(2), emulated by ordinary mappings, as in Linux since 4.0.
-pub fn remap_file_pages(
+pub(crate) fn remap_file_pages(
     ctx: &mut TaskContext,
     address: PtrIn,
     len: usize,

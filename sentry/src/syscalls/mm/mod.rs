@@ -1,12 +1,12 @@
 //! Memory.
 
-pub mod advice;
-pub mod barrier;
-pub mod locking;
-pub mod mapping;
-pub mod protection;
-pub mod remapping;
-pub mod remote;
+pub(crate) mod advice;
+pub(crate) mod barrier;
+pub(crate) mod locking;
+pub(crate) mod mapping;
+pub(crate) mod protection;
+pub(crate) mod remapping;
+pub(crate) mod remote;
 
 use amber_abi::capability::Capability;
 use amber_abi::mm::ProtFlags;

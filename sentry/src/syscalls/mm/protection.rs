@@ -10,7 +10,7 @@ use crate::syscalls::args::PtrIn;
 use crate::task::TaskContext;
 
 /// mprotect(2).
-pub fn mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFlags) -> SysResult {
+pub(crate) fn mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFlags) -> SysResult {
     let both = ProtFlags::PROT_GROWSDOWN | ProtFlags::PROT_GROWSUP;
     let grows = prot & both;
     if grows == both {
@@ -32,7 +32,7 @@ pub fn mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFla
 }
 
 /// pkey_mprotect(2) on a CPU without protection keys: only the key -1 is valid.
-pub fn pkey_mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFlags, key: i32) -> SysResult {
+pub(crate) fn pkey_mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: ProtFlags, key: i32) -> SysResult {
     if key != -1 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -40,7 +40,7 @@ pub fn pkey_mprotect(ctx: &mut TaskContext, address: PtrIn, len: usize, prot: Pr
 }
 
 /// pkey_alloc(2) on a CPU without protection keys: none is free.
-pub fn pkey_alloc(_: &mut TaskContext, flags: u64, rights: PkeyRights) -> SysResult {
+pub(crate) fn pkey_alloc(_: &mut TaskContext, flags: u64, rights: PkeyRights) -> SysResult {
     let known = PkeyRights::PKEY_DISABLE_ACCESS | PkeyRights::PKEY_DISABLE_WRITE;
     if flags != 0 || !known.contains(rights) {
         Err(Errno::EINVAL.here().into())
@@ -50,12 +50,12 @@ pub fn pkey_alloc(_: &mut TaskContext, flags: u64, rights: PkeyRights) -> SysRes
 }
 
 /// pkey_free(2): no key is allocated.
-pub fn pkey_free(_: &mut TaskContext, _: i32) -> SysResult {
+pub(crate) fn pkey_free(_: &mut TaskContext, _: i32) -> SysResult {
     Err(Errno::EINVAL.here().into())
 }
 
 /// mseal(2).
-pub fn mseal(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: u64) -> SysResult {
+pub(crate) fn mseal(ctx: &mut TaskContext, address: PtrIn, len: usize, flags: u64) -> SysResult {
     if flags != 0 {
         return Err(Errno::EINVAL.here().into());
     }

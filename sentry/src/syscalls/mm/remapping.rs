@@ -10,7 +10,7 @@ use crate::syscalls::args::PtrIn;
 use crate::task::TaskContext;
 
 /// mremap(2).
-pub fn mremap(
+pub(crate) fn mremap(
     ctx: &mut TaskContext,
     address: PtrIn,
     old_len: usize,

@@ -110,7 +110,7 @@ fn transfer(ctx: &TaskContext, pid: i32, local: (u64, u64), remote: (u64, u64), 
 }
 
 /// process_vm_readv(2).
-pub fn process_vm_readv(
+pub(crate) fn process_vm_readv(
     ctx: &mut TaskContext,
     pid: i32,
     local: IovecOut,
@@ -123,7 +123,7 @@ pub fn process_vm_readv(
 }
 
 /// process_vm_writev(2).
-pub fn process_vm_writev(
+pub(crate) fn process_vm_writev(
     ctx: &mut TaskContext,
     pid: i32,
     local: IovecIn,
@@ -136,7 +136,7 @@ pub fn process_vm_writev(
 }
 
 /// process_madvise(2).
-pub fn process_madvise(
+pub(crate) fn process_madvise(
     ctx: &mut TaskContext,
     pidfd: Fd,
     list: PtrIn,

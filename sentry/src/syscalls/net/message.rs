@@ -129,7 +129,7 @@ impl Pieces {
 }
 
 /// sendto(2).
-pub fn sendto(
+pub(crate) fn sendto(
     ctx: &mut TaskContext,
     fd: Fd,
     buf: BufIn,
@@ -144,7 +144,7 @@ pub fn sendto(
 }
 
 /// sendmsg(2).
-pub fn sendmsg(ctx: &mut TaskContext, fd: Fd, message: PtrIn, flags: MessageFlags) -> SysResult {
+pub(crate) fn sendmsg(ctx: &mut TaskContext, fd: Fd, message: PtrIn, flags: MessageFlags) -> SysResult {
     let opened = find(ctx, fd.0)?;
     let header = ctx.read_object::<Msghdr>(message.0)?;
     send_header(ctx, &opened, &header, flags)
@@ -244,7 +244,7 @@ fn send(
 }
 
 /// sendmmsg(2).
-pub fn sendmmsg(ctx: &mut TaskContext, fd: Fd, messages: PtrOut, count: u32, flags: MessageFlags) -> SysResult {
+pub(crate) fn sendmmsg(ctx: &mut TaskContext, fd: Fd, messages: PtrOut, count: u32, flags: MessageFlags) -> SysResult {
     let opened = find(ctx, fd.0)?;
     let mut done = 0;
     for i in 0..u64::from(count.min(MOST_MESSAGES)) {
@@ -267,7 +267,7 @@ pub fn sendmmsg(ctx: &mut TaskContext, fd: Fd, messages: PtrOut, count: u32, fla
 }
 
 /// recvfrom(2).
-pub fn recvfrom(
+pub(crate) fn recvfrom(
     ctx: &mut TaskContext,
     fd: Fd,
     buf: BufOut,
@@ -294,7 +294,7 @@ fn length(received: &Received, flags: MessageFlags) -> u64 {
 }
 
 /// recvmsg(2).
-pub fn recvmsg(ctx: &mut TaskContext, fd: Fd, message: PtrOut, flags: MessageFlags) -> SysResult {
+pub(crate) fn recvmsg(ctx: &mut TaskContext, fd: Fd, message: PtrOut, flags: MessageFlags) -> SysResult {
     let opened = find(ctx, fd.0)?;
     let header = ctx.read_object::<Msghdr>(message.0)?;
     let (len, header) = receive_header(ctx, &opened, header, flags)?;
@@ -461,7 +461,7 @@ impl<'a> Receiver<'a> {
 }
 
 /// recvmmsg(2).
-pub fn recvmmsg(
+pub(crate) fn recvmmsg(
     ctx: &mut TaskContext,
     fd: Fd,
     messages: PtrOut,

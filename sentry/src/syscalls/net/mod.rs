@@ -1,8 +1,8 @@
 //! Sockets.
 
-pub mod message;
-pub mod options;
-pub mod sockets;
+pub(crate) mod message;
+pub(crate) mod options;
+pub(crate) mod sockets;
 
 use std::sync::Arc;
 

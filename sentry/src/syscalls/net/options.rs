@@ -15,7 +15,7 @@ use crate::task::TaskContext;
 const MOST_VALUE: i32 = 4096;
 
 /// getsockopt(2). The value is truncated to the guest's buffer.
-pub fn getsockopt(
+pub(crate) fn getsockopt(
     ctx: &mut TaskContext,
     fd: Fd,
     level: SocketLevel,
@@ -57,7 +57,14 @@ fn peer_pidfd(ctx: &TaskContext, socket: &dyn Socket, value: PtrOut, len: PtrOut
 }
 
 /// setsockopt(2).
-pub fn setsockopt(ctx: &mut TaskContext, fd: Fd, level: SocketLevel, name: i32, value: PtrIn, len: i32) -> SysResult {
+pub(crate) fn setsockopt(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    level: SocketLevel,
+    name: i32,
+    value: PtrIn,
+    len: i32,
+) -> SysResult {
     let socket = find(ctx, fd.0)?.socket;
     if len < 0 {
         return Err(Errno::EINVAL.here().into());

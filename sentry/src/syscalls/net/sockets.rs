@@ -35,7 +35,7 @@ fn describe(ctx: &TaskContext, socket: Arc<dyn Socket>, flags: SocketFlags) -> A
 }
 
 /// socket(2).
-pub fn socket(ctx: &mut TaskContext, domain: AddressFamily, kind: SocketType, protocol: i32) -> SysResult {
+pub(crate) fn socket(ctx: &mut TaskContext, domain: AddressFamily, kind: SocketType, protocol: i32) -> SysResult {
     check_flags(kind.flags())?;
     check_open_files(ctx)?;
     let socket = net::create(ctx, domain, kind.kind(), protocol)?;
@@ -45,7 +45,7 @@ pub fn socket(ctx: &mut TaskContext, domain: AddressFamily, kind: SocketType, pr
 }
 
 /// socketpair(2).
-pub fn socketpair(
+pub(crate) fn socketpair(
     ctx: &mut TaskContext,
     domain: AddressFamily,
     kind: SocketType,
@@ -91,7 +91,7 @@ pub(super) fn write_address(ctx: &TaskContext, bytes: &[u8], address: u64, len_a
 }
 
 /// bind(2).
-pub fn bind(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> SysResult {
+pub(crate) fn bind(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> SysResult {
     let opened = find(ctx, fd.0)?;
     let address = read_address(ctx, address.0, len)?;
     opened.socket.bind(ctx, &address)?;
@@ -99,7 +99,7 @@ pub fn bind(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> Sys
 }
 
 /// listen(2).
-pub fn listen(ctx: &mut TaskContext, fd: Fd, backlog: i32) -> SysResult {
+pub(crate) fn listen(ctx: &mut TaskContext, fd: Fd, backlog: i32) -> SysResult {
     // As on Linux, a negative backlog is a large one.
     let most = ctx.kernel().tunables.somaxconn.count();
     let backlog = u64::from(backlog as u32).min(most) as u32;
@@ -108,12 +108,18 @@ pub fn listen(ctx: &mut TaskContext, fd: Fd, backlog: i32) -> SysResult {
 }
 
 /// accept(2).
-pub fn accept(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
+pub(crate) fn accept(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
     accept4(ctx, fd, address, len, SocketFlags::empty())
 }
 
 /// accept4(2).
-pub fn accept4(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut, flags: SocketFlags) -> SysResult {
+pub(crate) fn accept4(
+    ctx: &mut TaskContext,
+    fd: Fd,
+    address: SockaddrOut,
+    len: PtrOut,
+    flags: SocketFlags,
+) -> SysResult {
     check_flags(flags)?;
     let opened = find(ctx, fd.0)?;
     let reserved = ctx.files().reserve(0, descriptor_limit(ctx))?;
@@ -132,7 +138,7 @@ pub fn accept4(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut,
 }
 
 /// connect(2).
-pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> SysResult {
+pub(crate) fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> SysResult {
     let opened = find(ctx, fd.0)?;
     let address = read_address(ctx, address.0, len)?;
     let begun = match opened.socket.connect(ctx, &address) {
@@ -160,21 +166,21 @@ pub fn connect(ctx: &mut TaskContext, fd: Fd, address: SockaddrIn, len: i32) -> 
 }
 
 /// getsockname(2).
-pub fn getsockname(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
+pub(crate) fn getsockname(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
     let name = find(ctx, fd.0)?.socket.local_address();
     write_address(ctx, &name, address.0, len.0)?;
     Ok(0)
 }
 
 /// getpeername(2).
-pub fn getpeername(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
+pub(crate) fn getpeername(ctx: &mut TaskContext, fd: Fd, address: SockaddrOut, len: PtrOut) -> SysResult {
     let name = find(ctx, fd.0)?.socket.peer_address()?;
     write_address(ctx, &name, address.0, len.0)?;
     Ok(0)
 }
 
 /// shutdown(2).
-pub fn shutdown(ctx: &mut TaskContext, fd: Fd, how: ShutdownHow) -> SysResult {
+pub(crate) fn shutdown(ctx: &mut TaskContext, fd: Fd, how: ShutdownHow) -> SysResult {
     let opened = find(ctx, fd.0)?;
     let directions = match how {
         ShutdownHow::SHUT_RD => Directions { receive: true, send: false },

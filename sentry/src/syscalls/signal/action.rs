@@ -21,7 +21,7 @@ const KEPT: SaFlags = SaFlags::SA_NOCLDSTOP
     .union(SaFlags::SA_RESTORER);
 
 /// rt_sigaction(2).
-pub fn rt_sigaction(
+pub(crate) fn rt_sigaction(
     ctx: &mut TaskContext,
     signal: SignalNumber,
     new: In<SigAction>,
@@ -57,12 +57,12 @@ pub fn rt_sigaction(
 }
 
 /// rt_sigreturn(2).
-pub fn rt_sigreturn(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn rt_sigreturn(ctx: &mut TaskContext) -> SysResult {
     Ok(restore_frame(ctx))
 }
 
 /// sigaltstack(2).
-pub fn sigaltstack(ctx: &mut TaskContext, new: In<StackT>, old: Out<StackT>) -> SysResult {
+pub(crate) fn sigaltstack(ctx: &mut TaskContext, new: In<StackT>, old: Out<StackT>) -> SysResult {
     let new = new.read_if_given(ctx)?;
     let stack = ctx.thread.alt_stack;
     let state = if stack.size == 0 {

@@ -13,7 +13,7 @@ use crate::task::TaskContext;
 use crate::wait::{WaitEnd, deadline_in};
 
 /// rt_sigprocmask(2).
-pub fn rt_sigprocmask(
+pub(crate) fn rt_sigprocmask(
     ctx: &mut TaskContext,
     how: SigHow,
     new: In<SignalSet>,
@@ -38,7 +38,7 @@ pub fn rt_sigprocmask(
 }
 
 /// rt_sigpending(2).
-pub fn rt_sigpending(ctx: &mut TaskContext, set: Out<SignalSet>, set_size: usize) -> SysResult {
+pub(crate) fn rt_sigpending(ctx: &mut TaskContext, set: Out<SignalSet>, set_size: usize) -> SysResult {
     if set_size > SIGSET_SIZE {
         return Err(Errno::EINVAL.here().into());
     }
@@ -49,7 +49,7 @@ pub fn rt_sigpending(ctx: &mut TaskContext, set: Out<SignalSet>, set_size: usize
 }
 
 /// rt_sigsuspend(2).
-pub fn rt_sigsuspend(ctx: &mut TaskContext, mask: In<SignalSet>, set_size: usize) -> SysResult {
+pub(crate) fn rt_sigsuspend(ctx: &mut TaskContext, mask: In<SignalSet>, set_size: usize) -> SysResult {
     if set_size != SIGSET_SIZE {
         return Err(Errno::EINVAL.here().into());
     }
@@ -59,14 +59,14 @@ pub fn rt_sigsuspend(ctx: &mut TaskContext, mask: In<SignalSet>, set_size: usize
 }
 
 /// pause(2).
-pub fn pause(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn pause(ctx: &mut TaskContext) -> SysResult {
     // Only a signal ends this wait.
     let _: Result<(), WaitEnd> = ctx.wait(&[], None, || None);
     Err(Restart::UnlessHandled.into())
 }
 
 /// rt_sigtimedwait(2).
-pub fn rt_sigtimedwait(
+pub(crate) fn rt_sigtimedwait(
     ctx: &mut TaskContext,
     set: In<SignalSet>,
     info: Out<SigInfo>,

@@ -1,6 +1,6 @@
 //! Signals.
 
-pub mod action;
-pub mod mask;
-pub mod restart;
-pub mod send;
+pub(crate) mod action;
+pub(crate) mod mask;
+pub(crate) mod restart;
+pub(crate) mod send;

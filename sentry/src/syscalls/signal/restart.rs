@@ -8,7 +8,7 @@ use crate::syscalls::{fs, time};
 use crate::task::TaskContext;
 
 /// restart_syscall(2).
-pub fn restart_syscall(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn restart_syscall(ctx: &mut TaskContext) -> SysResult {
     match ctx.thread.resume.take() {
         Some(Resume::Sleep { clock, until, remainder }) => time::sleep::resume(ctx, clock, until, remainder),
         Some(Resume::Poll { fds, count, until }) => fs::poll::resume(ctx, fds, count, until),

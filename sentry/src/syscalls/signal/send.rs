@@ -12,7 +12,7 @@ use crate::syscalls::args::{In, SignalNumber};
 use crate::task::{Process, ProcessTable, Task, TaskContext, ThreadGroup};
 
 /// kill(2).
-pub fn kill(ctx: &mut TaskContext, pid: i32, signal: SignalNumber) -> SysResult {
+pub(crate) fn kill(ctx: &mut TaskContext, pid: i32, signal: SignalNumber) -> SysResult {
     let mut wakes = Wakes::default();
     let result = kill_whom(ctx, pid, signal.0, &mut wakes);
     wakes.run();
@@ -107,7 +107,7 @@ fn send_to_task(ctx: &TaskContext, tgid: Option<i32>, tid: i32, signal: i32, inf
 }
 
 /// tkill(2).
-pub fn tkill(ctx: &mut TaskContext, tid: i32, signal: SignalNumber) -> SysResult {
+pub(crate) fn tkill(ctx: &mut TaskContext, tid: i32, signal: SignalNumber) -> SysResult {
     if tid <= 0 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -115,7 +115,7 @@ pub fn tkill(ctx: &mut TaskContext, tid: i32, signal: SignalNumber) -> SysResult
 }
 
 /// tgkill(2).
-pub fn tgkill(ctx: &mut TaskContext, tgid: i32, tid: i32, signal: SignalNumber) -> SysResult {
+pub(crate) fn tgkill(ctx: &mut TaskContext, tgid: i32, tid: i32, signal: SignalNumber) -> SysResult {
     if tgid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -139,7 +139,7 @@ pub(in crate::syscalls) fn given_info(
 }
 
 /// rt_sigqueueinfo(2).
-pub fn rt_sigqueueinfo(ctx: &mut TaskContext, tgid: i32, signal: SignalNumber, info: In<SigInfo>) -> SysResult {
+pub(crate) fn rt_sigqueueinfo(ctx: &mut TaskContext, tgid: i32, signal: SignalNumber, info: In<SigInfo>) -> SysResult {
     let info = given_info(ctx, tgid, signal.0, info)?;
     let mut wakes = Wakes::default();
     let result = {
@@ -152,7 +152,7 @@ pub fn rt_sigqueueinfo(ctx: &mut TaskContext, tgid: i32, signal: SignalNumber, i
 }
 
 /// rt_tgsigqueueinfo(2).
-pub fn rt_tgsigqueueinfo(
+pub(crate) fn rt_tgsigqueueinfo(
     ctx: &mut TaskContext,
     tgid: i32,
     tid: i32,

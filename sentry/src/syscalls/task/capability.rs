@@ -25,7 +25,7 @@ fn header(ctx: &TaskContext, address: u64) -> Result<(CapUserHeader, usize), Err
 }
 
 /// capget(2).
-pub fn capget(ctx: &mut TaskContext, header_at: PtrOut, data: PtrOut) -> SysResult {
+pub(crate) fn capget(ctx: &mut TaskContext, header_at: PtrOut, data: PtrOut) -> SysResult {
     let (header, words) = match header(ctx, header_at.0) {
         // Querying the version alone is not an error.
         Err(Errno::EINVAL) if data.is_null() => return Ok(0),
@@ -52,7 +52,7 @@ pub fn capget(ctx: &mut TaskContext, header_at: PtrOut, data: PtrOut) -> SysResu
 }
 
 /// capset(2).
-pub fn capset(ctx: &mut TaskContext, header_at: PtrOut, data: PtrIn) -> SysResult {
+pub(crate) fn capset(ctx: &mut TaskContext, header_at: PtrOut, data: PtrIn) -> SysResult {
     let (header, words) = header(ctx, header_at.0)?;
     if header.pid != 0 && header.pid != ctx.tid() {
         return Err(Errno::EPERM.here().into());

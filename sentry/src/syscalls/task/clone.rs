@@ -14,18 +14,18 @@ use crate::task::{CloneRequest, TaskContext, check_namespaces, clone_task};
 const MAX_PID_NS_LEVEL: u64 = 32;
 
 /// fork(2).
-pub fn fork(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn fork(ctx: &mut TaskContext) -> SysResult {
     clone_task(ctx, &CloneRequest { exit_signal: Signal::SIGCHLD.raw(), ..CloneRequest::default() })
 }
 
 /// vfork(2).
-pub fn vfork(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn vfork(ctx: &mut TaskContext) -> SysResult {
     let flags = CloneFlags::CLONE_VFORK | CloneFlags::CLONE_VM;
     clone_task(ctx, &CloneRequest { flags, exit_signal: Signal::SIGCHLD.raw(), ..CloneRequest::default() })
 }
 
 /// clone(2).
-pub fn clone(
+pub(crate) fn clone(
     ctx: &mut TaskContext,
     flags: CloneFlags,
     stack: PtrIn,
@@ -49,7 +49,7 @@ pub fn clone(
 }
 
 /// clone3(2).
-pub fn clone3(ctx: &mut TaskContext, arguments: In<CloneArgs>, size: usize) -> SysResult {
+pub(crate) fn clone3(ctx: &mut TaskContext, arguments: In<CloneArgs>, size: usize) -> SysResult {
     let args = read_arguments(ctx, arguments.0, size)?;
     let flags = CloneFlags::from_bits_retain(args.flags);
     let known = CloneFlags::from_bits_retain(0x3_ffff_ff00 | CloneFlags::CLONE_NEWTIME.bits());
@@ -103,25 +103,25 @@ fn read_arguments(ctx: &TaskContext, address: u64, size: usize) -> Result<CloneA
 }
 
 /// exit(2).
-pub fn exit(ctx: &mut TaskContext, status: i32) -> SysResult {
+pub(crate) fn exit(ctx: &mut TaskContext, status: i32) -> SysResult {
     ctx.end_task(status as u8);
     Ok(0)
 }
 
 /// exit_group(2).
-pub fn exit_group(ctx: &mut TaskContext, status: i32) -> SysResult {
+pub(crate) fn exit_group(ctx: &mut TaskContext, status: i32) -> SysResult {
     ctx.end_group(status as u8);
     Ok(0)
 }
 
 /// set_tid_address(2).
-pub fn set_tid_address(ctx: &mut TaskContext, address: PtrOut) -> SysResult {
+pub(crate) fn set_tid_address(ctx: &mut TaskContext, address: PtrOut) -> SysResult {
     ctx.thread.clear_child_tid = address.0;
     Ok(ctx.tid() as u64)
 }
 
 /// unshare(2).
-pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
+pub(crate) fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
     let alone = CloneFlags::CLONE_THREAD | CloneFlags::CLONE_SIGHAND | CloneFlags::CLONE_VM;
     let real = CloneFlags::CLONE_FS | CloneFlags::CLONE_FILES | CloneFlags::CLONE_SYSVSEM;
     let known = alone | real | CloneFlags::NAMESPACES;
@@ -142,7 +142,7 @@ pub fn unshare(ctx: &mut TaskContext, flags: CloneFlags) -> SysResult {
 }
 
 /// setns(2): there is one namespace of each kind, and no file for it.
-pub fn setns(ctx: &mut TaskContext, fd: Fd, _kind: CloneFlags) -> SysResult {
+pub(crate) fn setns(ctx: &mut TaskContext, fd: Fd, _kind: CloneFlags) -> SysResult {
     ctx.files().get(fd.0)?;
     Err(Errno::EINVAL.here().into())
 }

@@ -15,7 +15,7 @@ const UNCHANGED: u32 = u32::MAX;
 macro_rules! getters {
     ($($(#[$doc:meta])* $name:ident: $field:ident;)*) => {$(
         $(#[$doc])*
-        pub fn $name(ctx: &mut TaskContext) -> SysResult {
+        pub(crate) fn $name(ctx: &mut TaskContext) -> SysResult {
             Ok(u64::from(ctx.credentials().$field))
         }
     )*};
@@ -47,7 +47,7 @@ fn commit_groups(ctx: &TaskContext, new: Credentials) -> SysResult {
 }
 
 /// setuid(2).
-pub fn setuid(ctx: &mut TaskContext, uid: u32) -> SysResult {
+pub(crate) fn setuid(ctx: &mut TaskContext, uid: u32) -> SysResult {
     if uid == UNCHANGED {
         return Err(Errno::EINVAL.here().into());
     }
@@ -63,7 +63,7 @@ pub fn setuid(ctx: &mut TaskContext, uid: u32) -> SysResult {
 }
 
 /// setreuid(2).
-pub fn setreuid(ctx: &mut TaskContext, ruid: u32, euid: u32) -> SysResult {
+pub(crate) fn setreuid(ctx: &mut TaskContext, ruid: u32, euid: u32) -> SysResult {
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETUID);
     let may_real = able || [UNCHANGED, old.uid, old.euid].contains(&ruid);
@@ -82,7 +82,7 @@ pub fn setreuid(ctx: &mut TaskContext, ruid: u32, euid: u32) -> SysResult {
 }
 
 /// setresuid(2).
-pub fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) -> SysResult {
+pub(crate) fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) -> SysResult {
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETUID);
     if !able && [ruid, euid, suid].iter().any(|id| ![UNCHANGED, old.uid, old.euid, old.suid].contains(id)) {
@@ -97,7 +97,7 @@ pub fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) -> SysR
 }
 
 /// setfsuid(2). Always returns the previous ID.
-pub fn setfsuid(ctx: &mut TaskContext, fsuid: u32) -> SysResult {
+pub(crate) fn setfsuid(ctx: &mut TaskContext, fsuid: u32) -> SysResult {
     let old = ctx.credentials();
     if old.has(Capability::CAP_SETUID) || [old.uid, old.euid, old.suid, old.fsuid].contains(&fsuid) {
         let mut new = Credentials::clone(&old);
@@ -109,7 +109,7 @@ pub fn setfsuid(ctx: &mut TaskContext, fsuid: u32) -> SysResult {
 }
 
 /// setgid(2).
-pub fn setgid(ctx: &mut TaskContext, gid: u32) -> SysResult {
+pub(crate) fn setgid(ctx: &mut TaskContext, gid: u32) -> SysResult {
     if gid == UNCHANGED {
         return Err(Errno::EINVAL.here().into());
     }
@@ -125,7 +125,7 @@ pub fn setgid(ctx: &mut TaskContext, gid: u32) -> SysResult {
 }
 
 /// setregid(2).
-pub fn setregid(ctx: &mut TaskContext, rgid: u32, egid: u32) -> SysResult {
+pub(crate) fn setregid(ctx: &mut TaskContext, rgid: u32, egid: u32) -> SysResult {
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETGID);
     let may_real = able || [UNCHANGED, old.gid, old.egid].contains(&rgid);
@@ -144,7 +144,7 @@ pub fn setregid(ctx: &mut TaskContext, rgid: u32, egid: u32) -> SysResult {
 }
 
 /// setresgid(2).
-pub fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) -> SysResult {
+pub(crate) fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) -> SysResult {
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETGID);
     if !able && [rgid, egid, sgid].iter().any(|id| ![UNCHANGED, old.gid, old.egid, old.sgid].contains(id)) {
@@ -159,7 +159,7 @@ pub fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) -> SysR
 }
 
 /// setfsgid(2). Always returns the previous ID.
-pub fn setfsgid(ctx: &mut TaskContext, fsgid: u32) -> SysResult {
+pub(crate) fn setfsgid(ctx: &mut TaskContext, fsgid: u32) -> SysResult {
     let old = ctx.credentials();
     if old.has(Capability::CAP_SETGID) || [old.gid, old.egid, old.sgid, old.fsgid].contains(&fsgid) {
         let mut new = Credentials::clone(&old);
@@ -183,19 +183,19 @@ fn write_three(ctx: &TaskContext, places: [PtrOut; 3], values: [u32; 3]) -> SysR
 }
 
 /// getresuid(2).
-pub fn getresuid(ctx: &mut TaskContext, ruid: PtrOut, euid: PtrOut, suid: PtrOut) -> SysResult {
+pub(crate) fn getresuid(ctx: &mut TaskContext, ruid: PtrOut, euid: PtrOut, suid: PtrOut) -> SysResult {
     let own = ctx.credentials();
     write_three(ctx, [ruid, euid, suid], [own.uid, own.euid, own.suid])
 }
 
 /// getresgid(2).
-pub fn getresgid(ctx: &mut TaskContext, rgid: PtrOut, egid: PtrOut, sgid: PtrOut) -> SysResult {
+pub(crate) fn getresgid(ctx: &mut TaskContext, rgid: PtrOut, egid: PtrOut, sgid: PtrOut) -> SysResult {
     let own = ctx.credentials();
     write_three(ctx, [rgid, egid, sgid], [own.gid, own.egid, own.sgid])
 }
 
 /// getgroups(2).
-pub fn getgroups(ctx: &mut TaskContext, size: i32, list: PtrOut) -> SysResult {
+pub(crate) fn getgroups(ctx: &mut TaskContext, size: i32, list: PtrOut) -> SysResult {
     let own = ctx.credentials();
     let size = usize::try_from(size).map_err(|_| Errno::EINVAL.here())?;
     if size != 0 {
@@ -209,7 +209,7 @@ pub fn getgroups(ctx: &mut TaskContext, size: i32, list: PtrOut) -> SysResult {
 }
 
 /// setgroups(2).
-pub fn setgroups(ctx: &mut TaskContext, size: i32, list: PtrIn) -> SysResult {
+pub(crate) fn setgroups(ctx: &mut TaskContext, size: i32, list: PtrIn) -> SysResult {
     let old = ctx.credentials();
     if !old.has(Capability::CAP_SETGID) {
         return Err(Errno::EPERM.here().into());

@@ -22,12 +22,12 @@ const ALL_MOST: usize = 6 << 20;
 const POINTERS: usize = 64;
 
 /// execve(2).
-pub fn execve(ctx: &mut TaskContext, path: Path, arguments: StringList, environment: Envp) -> SysResult {
+pub(crate) fn execve(ctx: &mut TaskContext, path: Path, arguments: StringList, environment: Envp) -> SysResult {
     run(ctx, AT_FDCWD, path, arguments, environment, AtFlags::empty())
 }
 
 /// execveat(2).
-pub fn execveat(
+pub(crate) fn execveat(
     ctx: &mut TaskContext,
     dirfd: DirFd,
     path: Path,

@@ -21,7 +21,7 @@ fn nanos(time: Timespec) -> Result<u64, Errno> {
 }
 
 /// futex(2).
-pub fn futex(
+pub(crate) fn futex(
     ctx: &mut TaskContext,
     address: PtrOut,
     operation: FutexOp,
@@ -99,7 +99,7 @@ fn wait_with_restart(
 }
 
 /// Continues an interrupted wait, for restart_syscall(2).
-pub fn resume(ctx: &TaskContext, address: u64, value: u32, operation: i32, mask: u32, until: u64) -> SysResult {
+pub(crate) fn resume(ctx: &TaskContext, address: u64, value: u32, operation: i32, mask: u32, until: u64) -> SysResult {
     let operation = FutexOp::from_raw(operation as u32);
     let place = Place { address, shared: !operation.is_private() };
     wait_with_restart(ctx, place, value, mask, operation, Some(until))
@@ -150,7 +150,7 @@ fn read_words(ctx: &TaskContext, waiters: PtrIn, count: usize) -> Result<Vec<Wai
 }
 
 /// futex_waitv(2).
-pub fn futex_waitv(
+pub(crate) fn futex_waitv(
     ctx: &mut TaskContext,
     waiters: PtrIn,
     count: u32,
@@ -167,7 +167,13 @@ pub fn futex_waitv(
 }
 
 /// futex_wake(2).
-pub fn futex_wake(ctx: &mut TaskContext, address: PtrIn, mask: u64, count: i32, flags: Futex2Flags) -> SysResult {
+pub(crate) fn futex_wake(
+    ctx: &mut TaskContext,
+    address: PtrIn,
+    mask: u64,
+    count: i32,
+    flags: Futex2Flags,
+) -> SysResult {
     let (shared, mask) = check_word(mask, flags)?;
     let place = Place { address: address.0, shared };
     if mask == 0 {
@@ -181,7 +187,7 @@ pub fn futex_wake(ctx: &mut TaskContext, address: PtrIn, mask: u64, count: i32, 
 }
 
 /// futex_wait(2).
-pub fn futex_wait(
+pub(crate) fn futex_wait(
     ctx: &mut TaskContext,
     address: PtrIn,
     value: u64,
@@ -201,7 +207,7 @@ pub fn futex_wait(
 }
 
 /// futex_requeue(2).
-pub fn futex_requeue(ctx: &mut TaskContext, waiters: PtrIn, flags: u32, wake: i32, most: i32) -> SysResult {
+pub(crate) fn futex_requeue(ctx: &mut TaskContext, waiters: PtrIn, flags: u32, wake: i32, most: i32) -> SysResult {
     if flags != 0 || waiters.is_null() {
         return Err(Errno::EINVAL.here().into());
     }

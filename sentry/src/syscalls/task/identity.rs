@@ -7,12 +7,12 @@ use crate::error::SysResult;
 use crate::task::{Process, TaskContext};
 
 /// getpid(2).
-pub fn getpid(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn getpid(ctx: &mut TaskContext) -> SysResult {
     Ok(ctx.group().pid() as u64)
 }
 
 /// gettid(2).
-pub fn gettid(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn gettid(ctx: &mut TaskContext) -> SysResult {
     Ok(ctx.tid() as u64)
 }
 
@@ -26,33 +26,33 @@ fn of_process(ctx: &TaskContext, pid: i32, get: impl Fn(&Process) -> i32) -> Sys
 }
 
 /// getppid(2).
-pub fn getppid(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn getppid(ctx: &mut TaskContext) -> SysResult {
     of_process(ctx, 0, |p| p.parent)
 }
 
 /// getpgrp(2).
-pub fn getpgrp(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn getpgrp(ctx: &mut TaskContext) -> SysResult {
     of_process(ctx, 0, |p| p.pgid)
 }
 
 /// getpgid(2).
-pub fn getpgid(ctx: &mut TaskContext, pid: i32) -> SysResult {
+pub(crate) fn getpgid(ctx: &mut TaskContext, pid: i32) -> SysResult {
     of_process(ctx, pid, |p| p.pgid)
 }
 
 /// getsid(2).
-pub fn getsid(ctx: &mut TaskContext, pid: i32) -> SysResult {
+pub(crate) fn getsid(ctx: &mut TaskContext, pid: i32) -> SysResult {
     of_process(ctx, pid, |p| p.sid)
 }
 
 /// setpgid(2).
-pub fn setpgid(ctx: &mut TaskContext, pid: i32, pgid: i32) -> SysResult {
+pub(crate) fn setpgid(ctx: &mut TaskContext, pid: i32, pgid: i32) -> SysResult {
     ctx.set_process_group(pid, pgid)?;
     Ok(0)
 }
 
 /// vhangup(2): hangs up the caller's controlling terminal, if there is one.
-pub fn vhangup(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn vhangup(ctx: &mut TaskContext) -> SysResult {
     if !ctx.credentials().has(Capability::CAP_SYS_TTY_CONFIG) {
         return Err(Errno::EPERM.here().into());
     }
@@ -63,6 +63,6 @@ pub fn vhangup(ctx: &mut TaskContext) -> SysResult {
 }
 
 /// setsid(2).
-pub fn setsid(ctx: &mut TaskContext) -> SysResult {
+pub(crate) fn setsid(ctx: &mut TaskContext) -> SysResult {
     Ok(ctx.start_session()? as u64)
 }

@@ -11,14 +11,14 @@ use crate::syscalls::args::{In, Out};
 use crate::task::{Task, TaskContext};
 
 /// getrlimit(2).
-pub fn getrlimit(ctx: &mut TaskContext, resource: Resource, out: Out<RLimit>) -> SysResult {
+pub(crate) fn getrlimit(ctx: &mut TaskContext, resource: Resource, out: Out<RLimit>) -> SysResult {
     check_resource(resource)?;
     out.write(ctx, &ctx.group().limits().get(resource))?;
     Ok(0)
 }
 
 /// setrlimit(2).
-pub fn setrlimit(ctx: &mut TaskContext, resource: Resource, new: In<RLimit>) -> SysResult {
+pub(crate) fn setrlimit(ctx: &mut TaskContext, resource: Resource, new: In<RLimit>) -> SysResult {
     let new = new.read(ctx)?;
     check_resource(resource)?;
     change(ctx, &ctx.task().clone(), resource, new)?;
@@ -26,7 +26,13 @@ pub fn setrlimit(ctx: &mut TaskContext, resource: Resource, new: In<RLimit>) -> 
 }
 
 /// prlimit(2).
-pub fn prlimit64(ctx: &mut TaskContext, pid: i32, resource: Resource, new: In<RLimit>, old: Out<RLimit>) -> SysResult {
+pub(crate) fn prlimit64(
+    ctx: &mut TaskContext,
+    pid: i32,
+    resource: Resource,
+    new: In<RLimit>,
+    old: Out<RLimit>,
+) -> SysResult {
     let new = new.read_if_given(ctx)?;
     let task = if pid == 0 {
         ctx.task().clone()

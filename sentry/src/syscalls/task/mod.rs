@@ -1,18 +1,18 @@
 //! Tasks, processes and credentials.
 
-pub mod capability;
-pub mod clone;
-pub mod credentials;
-pub mod exec;
-pub mod futex;
-pub mod identity;
-pub mod limits;
-pub mod pidfd;
-pub mod prctl;
+pub(crate) mod capability;
+pub(crate) mod clone;
+pub(crate) mod credentials;
+pub(crate) mod exec;
+pub(crate) mod futex;
+pub(crate) mod identity;
+pub(crate) mod limits;
+pub(crate) mod pidfd;
+pub(crate) mod prctl;
 mod prctl_memory;
-pub mod robust;
-pub mod schedule;
-pub mod seccomp;
-pub mod system;
-pub mod usage;
-pub mod wait;
+pub(crate) mod robust;
+pub(crate) mod schedule;
+pub(crate) mod seccomp;
+pub(crate) mod system;
+pub(crate) mod usage;
+pub(crate) mod wait;

@@ -16,7 +16,7 @@ use crate::task::TaskContext;
 use crate::task::pidfd::PidFd;
 
 /// pidfd_open(2).
-pub fn pidfd_open(ctx: &mut TaskContext, pid: i32, flags: PidfdFlags) -> SysResult {
+pub(crate) fn pidfd_open(ctx: &mut TaskContext, pid: i32, flags: PidfdFlags) -> SysResult {
     if !PidfdFlags::all().contains(flags) || pid <= 0 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -31,7 +31,7 @@ pub fn pidfd_open(ctx: &mut TaskContext, pid: i32, flags: PidfdFlags) -> SysResu
 }
 
 /// pidfd_send_signal(2).
-pub fn pidfd_send_signal(
+pub(crate) fn pidfd_send_signal(
     ctx: &mut TaskContext,
     pidfd: Fd,
     signal: SignalNumber,
@@ -90,7 +90,7 @@ pub fn pidfd_send_signal(
 }
 
 /// pidfd_getfd(2).
-pub fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> SysResult {
+pub(crate) fn pidfd_getfd(ctx: &mut TaskContext, pidfd: Fd, target: Fd, flags: u32) -> SysResult {
     if flags != 0 {
         return Err(Errno::EINVAL.here().into());
     }

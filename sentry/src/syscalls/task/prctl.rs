@@ -23,7 +23,14 @@ const XFEATURES: u64 = 7;
 const QUERY: u32 = u32::MAX;
 
 /// prctl(2). Options of other architectures and of missing features return `EINVAL`.
-pub fn prctl(ctx: &mut TaskContext, option: PrctlOption, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResult {
+pub(crate) fn prctl(
+    ctx: &mut TaskContext,
+    option: PrctlOption,
+    arg2: u64,
+    arg3: u64,
+    arg4: u64,
+    arg5: u64,
+) -> SysResult {
     let none_after_2 = arg3 | arg4 | arg5 == 0;
     let none = arg2 == 0 && none_after_2;
     let invalid = Err(Errno::EINVAL.here().into());
@@ -250,7 +257,7 @@ fn require_resource_rights(ctx: &TaskContext) -> Result<(), Errno> {
 }
 
 /// arch_prctl(2).
-pub fn arch_prctl(ctx: &mut TaskContext, code: ArchPrctl, address: PtrOut) -> SysResult {
+pub(crate) fn arch_prctl(ctx: &mut TaskContext, code: ArchPrctl, address: PtrOut) -> SysResult {
     let limit = ctx.kernel().platform.address_limit();
     match code {
         ArchPrctl::ARCH_SET_FS | ArchPrctl::ARCH_SET_GS => {
@@ -283,7 +290,7 @@ pub fn arch_prctl(ctx: &mut TaskContext, code: ArchPrctl, address: PtrOut) -> Sy
 }
 
 /// personality(2).
-pub fn personality(ctx: &mut TaskContext, new: Personality) -> SysResult {
+pub(crate) fn personality(ctx: &mut TaskContext, new: Personality) -> SysResult {
     let old = ctx.settings().personality;
     if new.bits() != QUERY {
         ctx.change_settings(|settings| settings.personality = new.bits());

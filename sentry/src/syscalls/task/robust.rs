@@ -8,7 +8,7 @@ use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 
 /// set_robust_list(2).
-pub fn set_robust_list(ctx: &mut TaskContext, head: PtrIn, len: usize) -> SysResult {
+pub(crate) fn set_robust_list(ctx: &mut TaskContext, head: PtrIn, len: usize) -> SysResult {
     if len != size_of::<RobustListHead>() {
         return Err(Errno::EINVAL.here().into());
     }
@@ -17,7 +17,7 @@ pub fn set_robust_list(ctx: &mut TaskContext, head: PtrIn, len: usize) -> SysRes
 }
 
 /// get_robust_list(2).
-pub fn get_robust_list(ctx: &mut TaskContext, pid: i32, head: PtrOut, len: PtrOut) -> SysResult {
+pub(crate) fn get_robust_list(ctx: &mut TaskContext, pid: i32, head: PtrOut, len: PtrOut) -> SysResult {
     let task = match pid {
         0 => ctx.task().clone(),
         _ => ctx.kernel().processes.lock().task(pid).cloned().ok_or_else(|| Errno::ESRCH.here())?,

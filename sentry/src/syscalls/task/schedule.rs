@@ -55,7 +55,7 @@ fn may_be_nice(ctx: &TaskContext, task: &Task, nice: i32) -> bool {
 }
 
 /// sched_yield(2).
-pub fn sched_yield(_: &mut TaskContext) -> SysResult {
+pub(crate) fn sched_yield(_: &mut TaskContext) -> SysResult {
     std::thread::yield_now();
     Ok(0)
 }
@@ -70,12 +70,12 @@ fn priorities(policy: SchedPolicy) -> Result<std::ops::RangeInclusive<i32>, Errn
 }
 
 /// sched_get_priority_max(2).
-pub fn sched_get_priority_max(_: &mut TaskContext, policy: SchedPolicy) -> SysResult {
+pub(crate) fn sched_get_priority_max(_: &mut TaskContext, policy: SchedPolicy) -> SysResult {
     Ok(*priorities(policy)?.end() as u64)
 }
 
 /// sched_get_priority_min(2).
-pub fn sched_get_priority_min(_: &mut TaskContext, policy: SchedPolicy) -> SysResult {
+pub(crate) fn sched_get_priority_min(_: &mut TaskContext, policy: SchedPolicy) -> SysResult {
     Ok(*priorities(policy)?.start() as u64)
 }
 
@@ -125,7 +125,12 @@ fn change(ctx: &TaskContext, task: &Arc<Task>, request: &Request) -> Result<(), 
 }
 
 /// sched_setscheduler(2).
-pub fn sched_setscheduler(ctx: &mut TaskContext, pid: i32, policy: SchedPolicy, param: In<SchedParam>) -> SysResult {
+pub(crate) fn sched_setscheduler(
+    ctx: &mut TaskContext,
+    pid: i32,
+    policy: SchedPolicy,
+    param: In<SchedParam>,
+) -> SysResult {
     if (policy.raw() as i32) < 0 || param.is_null() {
         return Err(Errno::EINVAL.here().into());
     }
@@ -138,14 +143,14 @@ pub fn sched_setscheduler(ctx: &mut TaskContext, pid: i32, policy: SchedPolicy, 
 }
 
 /// sched_getscheduler(2).
-pub fn sched_getscheduler(ctx: &mut TaskContext, pid: i32) -> SysResult {
+pub(crate) fn sched_getscheduler(ctx: &mut TaskContext, pid: i32) -> SysResult {
     let schedule = task_of(ctx, pid)?.schedule();
     let reset = if schedule.reset_on_fork { SCHED_RESET_ON_FORK } else { 0 };
     Ok(u64::from(schedule.policy.raw() | reset))
 }
 
 /// sched_setparam(2).
-pub fn sched_setparam(ctx: &mut TaskContext, pid: i32, param: In<SchedParam>) -> SysResult {
+pub(crate) fn sched_setparam(ctx: &mut TaskContext, pid: i32, param: In<SchedParam>) -> SysResult {
     if param.is_null() {
         return Err(Errno::EINVAL.here().into());
     }
@@ -157,7 +162,7 @@ pub fn sched_setparam(ctx: &mut TaskContext, pid: i32, param: In<SchedParam>) ->
 }
 
 /// sched_getparam(2).
-pub fn sched_getparam(ctx: &mut TaskContext, pid: i32, param: Out<SchedParam>) -> SysResult {
+pub(crate) fn sched_getparam(ctx: &mut TaskContext, pid: i32, param: Out<SchedParam>) -> SysResult {
     if param.is_null() {
         return Err(Errno::EINVAL.here().into());
     }
@@ -167,7 +172,7 @@ pub fn sched_getparam(ctx: &mut TaskContext, pid: i32, param: Out<SchedParam>) -
 }
 
 /// sched_rr_get_interval(2).
-pub fn sched_rr_get_interval(ctx: &mut TaskContext, pid: i32, out: Out<Timespec>) -> SysResult {
+pub(crate) fn sched_rr_get_interval(ctx: &mut TaskContext, pid: i32, out: Out<Timespec>) -> SysResult {
     let turn = match task_of(ctx, pid)?.schedule().policy {
         SchedPolicy::SCHED_RR => TURN,
         SchedPolicy::SCHED_FIFO => 0,
@@ -178,7 +183,7 @@ pub fn sched_rr_get_interval(ctx: &mut TaskContext, pid: i32, out: Out<Timespec>
 }
 
 /// sched_setattr(2).
-pub fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -> SysResult {
+pub(crate) fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -> SysResult {
     if attr.is_null() || pid < 0 || flags != 0 {
         return Err(Errno::EINVAL.here().into());
     }
@@ -220,7 +225,7 @@ pub fn sched_setattr(ctx: &mut TaskContext, pid: i32, attr: PtrIn, flags: u32) -
 }
 
 /// sched_getattr(2).
-pub fn sched_getattr(ctx: &mut TaskContext, pid: i32, attr: PtrOut, size: u32, flags: u32) -> SysResult {
+pub(crate) fn sched_getattr(ctx: &mut TaskContext, pid: i32, attr: PtrOut, size: u32, flags: u32) -> SysResult {
     let size = size as usize;
     if attr.is_null() || flags != 0 || !(SCHED_ATTR_SIZE_VER0..=PAGE_SIZE as usize).contains(&size) {
         return Err(Errno::EINVAL.here().into());
@@ -240,7 +245,7 @@ pub fn sched_getattr(ctx: &mut TaskContext, pid: i32, attr: PtrOut, size: u32, f
 }
 
 /// sched_setaffinity(2).
-pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn) -> SysResult {
+pub(crate) fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn) -> SysResult {
     let all = CpuSet::first(ctx.kernel().cpus);
     let most = all.words().len() * 8;
     let mut bytes = vec![0; most];
@@ -264,7 +269,7 @@ pub fn sched_setaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrIn
 }
 
 /// sched_getaffinity(2). Returns the number of bytes written.
-pub fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOut) -> SysResult {
+pub(crate) fn sched_getaffinity(ctx: &mut TaskContext, pid: i32, size: u32, mask: PtrOut) -> SysResult {
     if (size as usize).saturating_mul(8) < ctx.kernel().cpus || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL.here().into());
     }
@@ -300,14 +305,14 @@ fn level_of_priority(which: PriorityWhich) -> Result<i32, Errno> {
 }
 
 /// getpriority(2). Returns 20 minus the lowest nice value, so that no result looks like an error.
-pub fn getpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32) -> SysResult {
+pub(crate) fn getpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32) -> SysResult {
     let tasks = selected_tasks(ctx, level_of_priority(which)?, who)?;
     let nice = tasks.iter().map(|t| t.schedule().nice).min().ok_or_else(|| Errno::ESRCH.here())?;
     Ok((20 - nice) as u64)
 }
 
 /// setpriority(2).
-pub fn setpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32, nice: i32) -> SysResult {
+pub(crate) fn setpriority(ctx: &mut TaskContext, which: PriorityWhich, who: i32, nice: i32) -> SysResult {
     let nice = nice.clamp(-20, 19);
     let mut result = Ok(0);
     for task in selected_tasks(ctx, level_of_priority(which)?, who)? {
@@ -329,7 +334,7 @@ fn level_of_io(which: IoprioWho) -> Result<i32, Errno> {
 }
 
 /// ioprio_set(2).
-pub fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i32) -> SysResult {
+pub(crate) fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i32) -> SysResult {
     let priority = u16::try_from(priority).map_err(|_| Errno::EINVAL.here())?;
     let level = priority & ((1 << IOPRIO_CLASS_SHIFT) - 1);
     match IoprioClass::from_raw(priority >> IOPRIO_CLASS_SHIFT) {
@@ -357,7 +362,7 @@ pub fn ioprio_set(ctx: &mut TaskContext, which: IoprioWho, who: i32, priority: i
 
 /// ioprio_get(2): the highest of the selected tasks. Without an I/O priority of its own, a task has the class of its
 /// policy and the level of its nice value.
-pub fn ioprio_get(ctx: &mut TaskContext, which: IoprioWho, who: i32) -> SysResult {
+pub(crate) fn ioprio_get(ctx: &mut TaskContext, which: IoprioWho, who: i32) -> SysResult {
     let tasks = selected_tasks(ctx, level_of_io(which)?, who)?;
     let best = tasks.iter().map(|t| effective_io_priority(&t.schedule())).min().ok_or_else(|| Errno::ESRCH.here())?;
     Ok(u64::from(best))

@@ -22,7 +22,12 @@ const STRICT: [u64; 4] = [0, 1, 60, 15];
 const MOST_ERRNO: u32 = 4095;
 
 /// seccomp(2). Listeners (`SECCOMP_FILTER_FLAG_NEW_LISTENER`) are not supported.
-pub fn seccomp(ctx: &mut TaskContext, operation: SeccompOperation, flags: SeccompFlags, args: PtrIn) -> SysResult {
+pub(crate) fn seccomp(
+    ctx: &mut TaskContext,
+    operation: SeccompOperation,
+    flags: SeccompFlags,
+    args: PtrIn,
+) -> SysResult {
     match operation {
         SeccompOperation::SECCOMP_SET_MODE_STRICT => {
             if !flags.is_empty() || !args.is_null() {
@@ -115,7 +120,7 @@ fn set_filter(ctx: &TaskContext, flags: SeccompFlags, address: u64) -> SysResult
 
 /// Applies a task's filters to its call. Returns false if the call is not to be handled; the registers then have the
 /// result.
-pub fn admits(ctx: &mut TaskContext, number: u64) -> bool {
+pub(crate) fn admits(ctx: &mut TaskContext, number: u64) -> bool {
     match ctx.seccomp().mode() {
         SeccompMode::SECCOMP_MODE_DISABLED => return true,
         SeccompMode::SECCOMP_MODE_STRICT => {

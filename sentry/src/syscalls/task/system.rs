@@ -22,7 +22,7 @@ fn field(text: &[u8]) -> [u8; 65] {
 }
 
 /// uname(2).
-pub fn uname(ctx: &mut TaskContext, out: Out<Utsname>) -> SysResult {
+pub(crate) fn uname(ctx: &mut TaskContext, out: Out<Utsname>) -> SysResult {
     let kernel = ctx.kernel();
     let names = kernel.names.lock().clone();
     let personality = Personality::from_bits_retain(ctx.settings().personality);
@@ -53,17 +53,17 @@ fn set_name(ctx: &TaskContext, at: u64, len: i32, place: fn(&mut HostNames) -> &
 }
 
 /// sethostname(2).
-pub fn sethostname(ctx: &mut TaskContext, name: BufIn, len: i32) -> SysResult {
+pub(crate) fn sethostname(ctx: &mut TaskContext, name: BufIn, len: i32) -> SysResult {
     set_name(ctx, name.0, len, |names| &mut names.host)
 }
 
 /// setdomainname(2).
-pub fn setdomainname(ctx: &mut TaskContext, name: BufIn, len: i32) -> SysResult {
+pub(crate) fn setdomainname(ctx: &mut TaskContext, name: BufIn, len: i32) -> SysResult {
     set_name(ctx, name.0, len, |names| &mut names.domain)
 }
 
 /// sysinfo(2).
-pub fn sysinfo(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
+pub(crate) fn sysinfo(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
     let kernel = ctx.kernel();
     let total = kernel.cgroup.memory_shown(kernel);
     let info = Sysinfo {
@@ -79,7 +79,7 @@ pub fn sysinfo(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
 }
 
 /// getrandom(2).
-pub fn getrandom(ctx: &mut TaskContext, buf: BufOut, len: usize, flags: GetrandomFlags) -> SysResult {
+pub(crate) fn getrandom(ctx: &mut TaskContext, buf: BufOut, len: usize, flags: GetrandomFlags) -> SysResult {
     let both = GetrandomFlags::GRND_RANDOM | GetrandomFlags::GRND_INSECURE;
     if !GetrandomFlags::all().contains(flags) || flags.contains(both) {
         return Err(Errno::EINVAL.here().into());
@@ -102,7 +102,7 @@ pub fn getrandom(ctx: &mut TaskContext, buf: BufOut, len: usize, flags: Getrando
 }
 
 /// getcpu(2): the first CPU of the task's affinity mask, since the host schedules the task.
-pub fn getcpu(ctx: &mut TaskContext, cpu: PtrOut, node: PtrOut, _cache: PtrIn) -> SysResult {
+pub(crate) fn getcpu(ctx: &mut TaskContext, cpu: PtrOut, node: PtrOut, _cache: PtrIn) -> SysResult {
     let current = ctx.schedule().affinity.first_cpu();
     if !cpu.is_null() {
         ctx.write_object(cpu.0, &current)?;

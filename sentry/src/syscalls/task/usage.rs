@@ -25,7 +25,7 @@ pub(super) fn to_rusage(usage: &Usage) -> Rusage {
 }
 
 /// getrusage(2).
-pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> SysResult {
+pub(crate) fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> SysResult {
     // The maximum of the present memory and that before an execve(2).
     let peak_resident = || -> Result<u64, Errno> {
         Ok(ctx.mm().totals_unless_killed()?.hwm.max(ctx.group().past_usage().ended.peak_resident))
@@ -41,7 +41,7 @@ pub fn getrusage(ctx: &mut TaskContext, who: RusageWho, out: Out<Rusage>) -> Sys
 }
 
 /// times(2).
-pub fn times(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
+pub(crate) fn times(ctx: &mut TaskContext, out: PtrOut) -> SysResult {
     if !out.is_null() {
         let (own, children) = (ctx.group().usage(), ctx.group().past_usage().children);
         let ticks = |nanos: u64| (nanos / TICK) as i64;

@@ -19,7 +19,7 @@ const WHOSE: WaitOptions =
 const INFO_WRITTEN: usize = 28;
 
 /// wait4(2).
-pub fn wait4(
+pub(crate) fn wait4(
     ctx: &mut TaskContext,
     pid: i32,
     status: WaitStatusOut,
@@ -45,7 +45,7 @@ pub fn wait4(
 }
 
 /// waitid(2).
-pub fn waitid(
+pub(crate) fn waitid(
     ctx: &mut TaskContext,
     kind: WaitIdType,
     id: i32,

@@ -14,7 +14,7 @@ const UNKNOWN_ERROR: i64 = 16_000_000;
 const TOLERANCE: i64 = 500 << 16;
 
 /// adjtimex(2).
-pub fn adjtimex(ctx: &mut TaskContext, state: Out<Timex>) -> SysResult {
+pub(crate) fn adjtimex(ctx: &mut TaskContext, state: Out<Timex>) -> SysResult {
     let requested: Timex = ctx.read_object(state.0)?;
     let modes = AdjustModes::from_bits_retain(requested.modes);
     if !modes.is_empty() && modes != AdjustModes::ADJ_OFFSET_SS_READ {
@@ -38,7 +38,7 @@ pub fn adjtimex(ctx: &mut TaskContext, state: Out<Timex>) -> SysResult {
 }
 
 /// clock_adjtime(2).
-pub fn clock_adjtime(ctx: &mut TaskContext, id: ClockId, state: Out<Timex>) -> SysResult {
+pub(crate) fn clock_adjtime(ctx: &mut TaskContext, id: ClockId, state: Out<Timex>) -> SysResult {
     if id != ClockId::CLOCK_REALTIME {
         super::clock::named(ctx, id, true)?;
         return Err(Errno::EOPNOTSUPP.here().into());

@@ -23,7 +23,7 @@ const CPU_VIRT: i32 = 1;
 const CPU_SCHED: i32 = 2;
 
 /// A clock, as its ID specifies it.
-pub struct Named {
+pub(crate) struct Named {
     /// The clock.
     pub clock: TimerClock,
     /// The resolution in nanoseconds.
@@ -38,7 +38,7 @@ pub struct Named {
 ///
 /// # Errors
 /// `EINVAL` for unknown clocks, and for alarm clocks, since there is no real-time clock to wake the machine.
-pub fn named(ctx: &TaskContext, id: ClockId, for_reading: bool) -> Result<Named, Errno> {
+pub(crate) fn named(ctx: &TaskContext, id: ClockId, for_reading: bool) -> Result<Named, Errno> {
     let system = |clock, resolution, can_wait| {
         Ok(Named { clock: TimerClock::System(clock), resolution, can_wait, own_thread: false })
     };
@@ -88,7 +88,7 @@ fn cpu(ctx: &TaskContext, kind: i32, number: i32, for_reading: bool) -> Result<N
 }
 
 /// clock_gettime(2).
-pub fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timespec>) -> SysResult {
+pub(crate) fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timespec>) -> SysResult {
     let now = match named(ctx, id, true)?.clock {
         TimerClock::System(clock) => ctx.kernel().time.vdso.now(clock),
         clock => clock.now().map_err(|_| Errno::EINVAL.here())?,
@@ -98,14 +98,14 @@ pub fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timespec>) ->
 }
 
 /// clock_getres(2).
-pub fn clock_getres(ctx: &mut TaskContext, id: ClockId, resolution: Out<Timespec>) -> SysResult {
+pub(crate) fn clock_getres(ctx: &mut TaskContext, id: ClockId, resolution: Out<Timespec>) -> SysResult {
     let clock = named(ctx, id, true)?;
     resolution.write_if_wanted(ctx, &Timespec::from_nanos(clock.resolution))?;
     Ok(0)
 }
 
 /// clock_settime(2). Fails as without CAP_SYS_TIME, since the host sets the time.
-pub fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> SysResult {
+pub(crate) fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> SysResult {
     let clock = named(ctx, id, true)?.clock;
     if !matches!(clock, TimerClock::System(Clock::Realtime) | TimerClock::Cpu(_)) {
         return Err(Errno::EINVAL.here().into());
@@ -117,7 +117,7 @@ pub fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespec>) -> 
 }
 
 /// gettimeofday(2).
-pub fn gettimeofday(ctx: &mut TaskContext, time: Out<Timeval>, zone: Out<Timezone>) -> SysResult {
+pub(crate) fn gettimeofday(ctx: &mut TaskContext, time: Out<Timeval>, zone: Out<Timezone>) -> SysResult {
     let now = i64::try_from(ctx.kernel().time.vdso.now(Clock::Realtime)).unwrap_or(i64::MAX);
     time.write_if_wanted(ctx, &Timeval::from_nanos(now))?;
     zone.write_if_wanted(ctx, &Timezone::default())?;
@@ -125,7 +125,7 @@ pub fn gettimeofday(ctx: &mut TaskContext, time: Out<Timeval>, zone: Out<Timezon
 }
 
 /// settimeofday(2); see [`clock_settime`].
-pub fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Timezone>) -> SysResult {
+pub(crate) fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Timezone>) -> SysResult {
     let time = time.read_if_given(ctx)?;
     zone.read_if_given(ctx)?;
     if time.is_some_and(|time| !time.is_valid()) {
@@ -135,7 +135,7 @@ pub fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Timezone>
 }
 
 /// time(2).
-pub fn time(ctx: &mut TaskContext, time: Out<i64>) -> SysResult {
+pub(crate) fn time(ctx: &mut TaskContext, time: Out<i64>) -> SysResult {
     let now = (ctx.kernel().time.vdso.now(Clock::Realtime) / NSEC_PER_SEC as u64) as i64;
     time.write_if_wanted(ctx, &now)?;
     Ok(now as u64)

@@ -12,7 +12,7 @@ use crate::time::cpu::{CpuClock, Part};
 use crate::time::{Notice, SignalTimer, TimerClock};
 
 /// getitimer(2).
-pub fn getitimer(ctx: &mut TaskContext, which: ItimerWhich, value: Out<Itimerval>) -> SysResult {
+pub(crate) fn getitimer(ctx: &mut TaskContext, which: ItimerWhich, value: Out<Itimerval>) -> SysResult {
     let index = index_of(which)?;
     let setting = ctx.group().timers().interval(index).map(|t| t.setting()).transpose()?;
     value.write(ctx, &to_itimerval(&setting.unwrap_or_default()))?;
@@ -20,7 +20,7 @@ pub fn getitimer(ctx: &mut TaskContext, which: ItimerWhich, value: Out<Itimerval
 }
 
 /// setitimer(2). NULL disarms the timer.
-pub fn setitimer(
+pub(crate) fn setitimer(
     ctx: &mut TaskContext,
     which: ItimerWhich,
     value: In<Itimerval>,
@@ -36,7 +36,7 @@ pub fn setitimer(
 }
 
 /// alarm(2).
-pub fn alarm(ctx: &mut TaskContext, seconds: u32) -> SysResult {
+pub(crate) fn alarm(ctx: &mut TaskContext, seconds: u32) -> SysResult {
     let it_value = Timespec { tv_sec: i64::from(seconds), tv_nsec: 0 };
     let old = set(ctx, 0, &Itimerspec { it_value, ..Itimerspec::default() })?.it_value;
     // Rounded to the nearest second, but never to zero.

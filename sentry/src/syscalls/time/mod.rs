@@ -1,8 +1,8 @@
 //! Clocks and timers.
 
-pub mod adjust;
-pub mod clock;
-pub mod interval;
-pub mod posix;
-pub mod sleep;
-pub mod timeout;
+pub(crate) mod adjust;
+pub(crate) mod clock;
+pub(crate) mod interval;
+pub(crate) mod posix;
+pub(crate) mod sleep;
+pub(crate) mod timeout;

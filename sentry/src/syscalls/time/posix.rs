@@ -15,7 +15,7 @@ use crate::time::{Notice, SignalTimer};
 use crate::users::Counted;
 
 /// timer_create(2).
-pub fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, timer: Out<i32>) -> SysResult {
+pub(crate) fn timer_create(ctx: &mut TaskContext, id: ClockId, event: In<SigEvent>, timer: Out<i32>) -> SysResult {
     if matches!(id, ClockId::CLOCK_REALTIME_ALARM | ClockId::CLOCK_BOOTTIME_ALARM) {
         return Err(Errno::EOPNOTSUPP.here().into());
     }
@@ -63,7 +63,7 @@ fn notice(ctx: &TaskContext, event: &SigEvent) -> Result<Notice, Errno> {
 }
 
 /// timer_settime(2).
-pub fn timer_settime(
+pub(crate) fn timer_settime(
     ctx: &mut TaskContext,
     timer: i32,
     flags: TimerFlags,
@@ -81,19 +81,19 @@ pub fn timer_settime(
 }
 
 /// timer_gettime(2).
-pub fn timer_gettime(ctx: &mut TaskContext, timer: i32, value: Out<Itimerspec>) -> SysResult {
+pub(crate) fn timer_gettime(ctx: &mut TaskContext, timer: i32, value: Out<Itimerspec>) -> SysResult {
     let setting = ctx.group().timers().get(timer)?.setting()?;
     value.write(ctx, &setting)?;
     Ok(0)
 }
 
 /// timer_getoverrun(2).
-pub fn timer_getoverrun(ctx: &mut TaskContext, timer: i32) -> SysResult {
+pub(crate) fn timer_getoverrun(ctx: &mut TaskContext, timer: i32) -> SysResult {
     Ok(ctx.group().timers().get(timer)?.overrun() as u64)
 }
 
 /// timer_delete(2). A pending signal remains.
-pub fn timer_delete(ctx: &mut TaskContext, timer: i32) -> SysResult {
+pub(crate) fn timer_delete(ctx: &mut TaskContext, timer: i32) -> SysResult {
     ctx.group().timers().remove(timer)?.disarm();
     Ok(0)
 }

@@ -14,12 +14,12 @@ use crate::time::TimerClock;
 use crate::wait::WaitEnd;
 
 /// nanosleep(2).
-pub fn nanosleep(ctx: &mut TaskContext, request: In<Timespec>, remainder: Out<Timespec>) -> SysResult {
+pub(crate) fn nanosleep(ctx: &mut TaskContext, request: In<Timespec>, remainder: Out<Timespec>) -> SysResult {
     clock_nanosleep(ctx, ClockId::CLOCK_MONOTONIC, TimerFlags::empty(), request, remainder)
 }
 
 /// clock_nanosleep(2).
-pub fn clock_nanosleep(
+pub(crate) fn clock_nanosleep(
     ctx: &mut TaskContext,
     id: ClockId,
     flags: TimerFlags,
@@ -52,7 +52,7 @@ pub fn clock_nanosleep(
 }
 
 /// Sleeps until the clock reaches `until` nanoseconds. Also continues a sleep that a signal interrupted.
-pub fn resume(ctx: &mut TaskContext, clock_number: i32, until: u64, remainder: u64) -> SysResult {
+pub(crate) fn resume(ctx: &mut TaskContext, clock_number: i32, until: u64, remainder: u64) -> SysResult {
     let clock = named(ctx, ClockId::from_raw(clock_number), false)?.clock;
     if sleep_until(ctx, &clock, until) != Err(WaitEnd::Interrupted) {
         return Ok(0);

@@ -11,7 +11,7 @@ use crate::task::TaskContext;
 
 /// The format of the guest's timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remaining {
+pub(crate) enum Remaining {
     /// `struct timespec`.
     Timespec,
     /// `struct timeval`.
@@ -19,7 +19,7 @@ pub enum Remaining {
 }
 
 /// A timeout in guest memory, relative to the start of the call.
-pub struct Timeout {
+pub(crate) struct Timeout {
     address: u64,
     /// The deadline in nanoseconds of CLOCK_MONOTONIC; none to wait forever.
     until: Option<u64>,
@@ -40,7 +40,7 @@ impl Timeout {
     ///
     /// # Errors
     /// `EFAULT`; `EINVAL` if it is negative or has 10⁹ nanoseconds or more.
-    pub fn read_timespec(ctx: &TaskContext, address: u64) -> Result<Timeout, Errno> {
+    pub(crate) fn read_timespec(ctx: &TaskContext, address: u64) -> Result<Timeout, Errno> {
         if address == 0 {
             return Ok(Timeout { address, until: None, is_zero: false });
         }
@@ -51,7 +51,7 @@ impl Timeout {
     ///
     /// # Errors
     /// `EFAULT`; `EINVAL` if it is negative.
-    pub fn read_timeval(ctx: &TaskContext, address: u64) -> Result<Timeout, Errno> {
+    pub(crate) fn read_timeval(ctx: &TaskContext, address: u64) -> Result<Timeout, Errno> {
         if address == 0 {
             return Ok(Timeout { address, until: None, is_zero: false });
         }
@@ -61,13 +61,13 @@ impl Timeout {
     }
 
     /// The deadline.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.until.and_then(deadline_of)
     }
 
     /// Writes the remaining time back, and returns the call's result. If the write fails, the call is not restarted
     /// either.
-    pub fn finish(&self, ctx: &TaskContext, form: Remaining, result: SysResult) -> SysResult {
+    pub(crate) fn finish(&self, ctx: &TaskContext, form: Remaining, result: SysResult) -> SysResult {
         let Some(until) = self.until.filter(|_| !self.is_zero) else {
             return result;
         };

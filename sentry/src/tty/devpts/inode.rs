@@ -28,7 +28,7 @@ pub(super) enum Role {
 }
 
 /// An inode of devpts.
-pub struct PtsInode {
+pub(super) struct PtsInode {
     fs: Arc<DevPts>,
     role: Role,
     attributes: Mutex<Attributes>,
@@ -46,7 +46,7 @@ impl PtsInode {
 }
 
 /// The pair of a slave's node, while it exists.
-pub fn pty_of(inode: &Arc<dyn Inode>) -> Option<Arc<Pty>> {
+pub(crate) fn pty_of(inode: &Arc<dyn Inode>) -> Option<Arc<Pty>> {
     match &inode.as_any().downcast_ref::<PtsInode>()?.role {
         Role::Slave(_, pty) => pty.upgrade(),
         _ => None,

@@ -15,12 +15,12 @@ use crate::tty::{MasterFile, Pty, PtyHome};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::{Caller, File, FileSystem, Inode, Path};
 
-pub use inode::pty_of;
+pub(crate) use inode::pty_of;
 use inode::{MASTER_NUMBER, PtsInode, ROOT_NUMBER, Role};
 use options::Options;
 
 /// An instance of devpts. Each mount has its own.
-pub struct DevPts {
+pub(crate) struct DevPts {
     device: Device,
     options: Options,
     state: Mutex<State>,
@@ -38,7 +38,7 @@ struct State {
 ///
 /// # Errors
 /// `EINVAL` for an unknown option or an invalid value.
-pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
+pub(crate) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let options: Options = options.parse()?;
     let fs = Arc::new_cyclic(|me| DevPts {
         device: kernel.vfs.anonymous_device(),
@@ -56,7 +56,7 @@ pub fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, 
 impl DevPts {
     /// The instance of a ptmx node and the root of its mount: the node's own instance, or the one mounted at `pts`
     /// beside it.
-    pub fn beside(node: &Path) -> Option<(Arc<DevPts>, Path)> {
+    pub(crate) fn beside(node: &Path) -> Option<(Arc<DevPts>, Path)> {
         let directory = node.dentry.parent()?;
         if let Some(instance) = inode::instance_of(directory.inode().ok()?) {
             return Some((instance, Path { mount: node.mount.clone(), dentry: directory }));
@@ -68,7 +68,7 @@ impl DevPts {
     }
 
     /// The instance with its root at a place.
-    pub fn at(root: &Path) -> Option<Arc<DevPts>> {
+    pub(crate) fn at(root: &Path) -> Option<Arc<DevPts>> {
         inode::instance_of(root.inode().ok()?)
     }
 
@@ -76,7 +76,7 @@ impl DevPts {
     ///
     /// # Errors
     /// `ENOSPC` at the maximum number of pairs.
-    pub fn new_pair(
+    pub(crate) fn new_pair(
         self: &Arc<Self>,
         kernel: &Arc<Kernel>,
         uid: u32,

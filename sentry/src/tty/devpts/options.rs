@@ -10,7 +10,7 @@ const MOST: u32 = 1 << 20;
 
 /// Owner and mode of new slaves, and limits.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(super) struct Options {
     /// The owner of slaves; none for the opener of the master.
     pub uid: Option<u32>,
     /// The group of slaves; none for that of the opener of the master.

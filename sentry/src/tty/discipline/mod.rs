@@ -30,7 +30,7 @@ struct Cell {
 }
 
 /// The state of one terminal's line discipline.
-pub struct LineDiscipline {
+pub(crate) struct LineDiscipline {
     termios: Termios,
     input: VecDeque<Cell>,
     /// The number of cells in complete lines; the following ones can be edited.
@@ -73,7 +73,7 @@ impl Default for LineDiscipline {
 
 /// The effects of received bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Received {
+pub(crate) struct Received {
     /// Signals for the foreground process group, in order.
     pub signals: Vec<Signal>,
     /// Whether a signal key flushed pending output.
@@ -84,13 +84,13 @@ pub struct Received {
 
 impl LineDiscipline {
     /// The terminal attributes.
-    pub fn termios(&self) -> &Termios {
+    pub(super) fn termios(&self) -> &Termios {
         &self.termios
     }
 
     /// Sets the terminal attributes. A change to canonical mode makes the buffered input a line; a change from it turns
     /// end-of-file characters into zero bytes.
-    pub fn set_termios(&mut self, new: Termios) {
+    pub(super) fn set_termios(&mut self, new: Termios) {
         let was = self.local_modes() & (LocalModes::ICANON | LocalModes::EXTPROC);
         let had_flow_keys = self.input_modes().contains(InputModes::IXON);
         self.termios = new;
@@ -127,12 +127,12 @@ impl LineDiscipline {
     }
 
     /// Whether the line discipline splits input into lines.
-    pub fn is_canonical(&self) -> bool {
+    pub(super) fn is_canonical(&self) -> bool {
         self.local(LocalModes::ICANON) && !self.local(LocalModes::EXTPROC)
     }
 
     /// Whether a background write stops the writer (`TOSTOP`).
-    pub fn stops_background_output(&self) -> bool {
+    pub(super) fn stops_background_output(&self) -> bool {
         self.local(LocalModes::TOSTOP)
     }
 
@@ -145,12 +145,12 @@ impl LineDiscipline {
     }
 
     /// Whether the stop character or tcflow(3) has stopped output.
-    pub fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stopped
     }
 
     /// Stops or restarts output (tcflow(3)).
-    pub fn set_stopped_by_program(&mut self, stopped: bool) {
+    pub(super) fn set_stopped_by_program(&mut self, stopped: bool) {
         if stopped {
             self.stopped_by_program = true;
             self.stop();
@@ -174,33 +174,33 @@ impl LineDiscipline {
     }
 
     /// Whether output was stopped (true) or restarted (false) last, if it was since the last call.
-    pub fn take_flow_change(&mut self) -> Option<bool> {
+    pub(super) fn take_flow_change(&mut self) -> Option<bool> {
         self.flow_change.take()
     }
 
     /// The number of complete bytes of input, including end-of-file characters; in canonical mode those of complete
     /// lines.
-    pub fn complete(&self) -> usize {
+    pub(super) fn complete(&self) -> usize {
         self.complete
     }
 
     /// The size of the buffers in bytes.
-    pub fn kept_bytes(&self) -> usize {
+    pub(super) fn kept_bytes(&self) -> usize {
         self.input.capacity() * size_of::<Cell>() + self.echo.capacity()
     }
 
     /// The number of bytes that can be read: in canonical mode those of complete lines.
-    pub fn available(&self) -> usize {
+    pub(super) fn available(&self) -> usize {
         self.input.iter().take(self.complete).filter(|cell| !cell.is_eof).count()
     }
 
     /// The number of bytes a read waits for, and the timeout in tenths of a second (`VMIN` and `VTIME`).
-    pub fn minimum_and_time(&self) -> (u8, u8) {
+    pub(super) fn minimum_and_time(&self) -> (u8, u8) {
         if self.is_canonical() { (1, 0) } else { (self.termios.c_cc[VMIN], self.termios.c_cc[VTIME]) }
     }
 
     /// Whether poll(2) reports the terminal as readable.
-    pub fn is_readable(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         match self.minimum_and_time() {
             (minimum @ 1.., 0) => self.complete >= usize::from(minimum),
             _ => self.complete > 0,
@@ -208,7 +208,7 @@ impl LineDiscipline {
     }
 
     /// Reads at most one line in canonical mode (none if no line is complete), else the available input.
-    pub fn read(&mut self, buf: &mut [u8]) -> Option<usize> {
+    pub(super) fn read(&mut self, buf: &mut [u8]) -> Option<usize> {
         if self.complete == 0 {
             return None;
         }
@@ -237,7 +237,7 @@ impl LineDiscipline {
     }
 
     /// Discards unread input.
-    pub fn flush_input(&mut self) {
+    pub(super) fn flush_input(&mut self) {
         self.input.clear();
         self.complete = 0;
         self.literal_next = false;

@@ -20,7 +20,7 @@ fn to_capital(byte: u8) -> u8 {
 
 impl LineDiscipline {
     /// The processed echo since the last call; none while output is stopped.
-    pub fn take_echo(&mut self) -> Vec<u8> {
+    pub(crate) fn take_echo(&mut self) -> Vec<u8> {
         if self.stopped { Vec::new() } else { std::mem::take(&mut self.echo) }
     }
 
@@ -58,7 +58,7 @@ impl LineDiscipline {
     }
 
     /// Processes output of programs according to the output modes.
-    pub fn process(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn process(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len() + 8);
         for &byte in bytes {
             self.process_output(byte, &mut out);

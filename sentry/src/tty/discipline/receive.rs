@@ -19,7 +19,7 @@ fn to_small(byte: u8) -> u8 {
 
 impl LineDiscipline {
     /// Processes input, as many bytes as there is room for.
-    pub fn receive(&mut self, bytes: &[u8]) -> Received {
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Received {
         let mut received = Received::default();
         for &byte in bytes {
             if !self.make_room() {

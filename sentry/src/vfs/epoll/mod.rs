@@ -25,7 +25,7 @@ use crate::vfs::{File, FileDescription, Inode, Vfs};
 use crate::wait::{READABLE, Registration, WaitQueue, Waiter};
 
 use nesting::Neighbours;
-pub use watchers::Watchers;
+pub(crate) use watchers::Watchers;
 
 /// Event flags that are permitted with EPOLLEXCLUSIVE.
 const WITH_EXCLUSIVE: EpollEvents = EpollEvents::EPOLLIN
@@ -112,7 +112,7 @@ impl Next {
 const LINES_AT_ONCE: usize = 128;
 
 /// An epoll instance.
-pub struct Epoll {
+pub(crate) struct Epoll {
     me: Weak<Epoll>,
     vfs: Arc<Vfs>,
     /// Held while watched files are polled and while entries change.
@@ -128,7 +128,7 @@ pub struct Epoll {
 }
 
 /// An event, with the state to restore if it cannot be delivered.
-pub struct Found {
+pub(crate) struct Found {
     id: u64,
     interest: EpollEvents,
     /// The event as the guest sees it.
@@ -187,7 +187,7 @@ impl State {
 
 impl Epoll {
     /// Makes an empty set and charges it to `memory`.
-    pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>) -> Arc<Epoll> {
+    pub(crate) fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>) -> Arc<Epoll> {
         Arc::new_cyclic(|me| Epoll {
             me: me.clone(),
             vfs: vfs.clone(),
@@ -206,7 +206,7 @@ impl Epoll {
     /// `EPERM` if the file does not support polling; `EINVAL` for flags not permitted with EPOLLEXCLUSIVE; `ELOOP` if
     /// epolls would be nested too deeply or in a cycle, `EINVAL` for too many paths; `EEXIST` if the file is watched
     /// under this number already.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         fd: i32,
         description: &Arc<FileDescription>,
@@ -311,7 +311,7 @@ impl Epoll {
     }
 
     /// Whether the ready list is not empty; does not collect events from the host.
-    pub fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         self.state.lock().count_ready() > 0
     }
 
@@ -319,7 +319,7 @@ impl Epoll {
     ///
     /// # Errors
     /// `ENOENT` if it is not watched; `EINVAL` if EPOLLEXCLUSIVE is requested now or was at the addition.
-    pub fn modify(
+    pub(crate) fn modify(
         &self,
         fd: i32,
         description: &Arc<FileDescription>,
@@ -349,7 +349,7 @@ impl Epoll {
     ///
     /// # Errors
     /// `ENOENT` if it is not watched.
-    pub fn remove(&self, fd: i32, description: &Arc<FileDescription>) -> Result<(), Errno> {
+    pub(crate) fn remove(&self, fd: i32, description: &Arc<FileDescription>) -> Result<(), Errno> {
         let _scan = self.scan.lock();
         let id = *self.state.lock().by_target.get(&(fd, description.id())).ok_or_else(|| Errno::ENOENT.here())?;
         description.watchers().remove(&self.me, id);
@@ -383,13 +383,13 @@ impl Epoll {
     }
 
     /// The waiters in epoll_wait(2).
-    pub fn waiters(&self) -> &WaitQueue {
+    pub(crate) fn waiters(&self) -> &WaitQueue {
         &self.waiters
     }
 
     /// Takes at most `most` events. Level-triggered entries return to the end of the ready list; those with
     /// EPOLLONESHOT are disabled.
-    pub fn harvest(&self, most: usize) -> Vec<Found> {
+    pub(crate) fn harvest(&self, most: usize) -> Vec<Found> {
         let most = most.min(MOST_AT_ONCE);
         let mut found = Vec::new();
         // Dropped after the locks: these may be the last references.
@@ -426,7 +426,7 @@ impl Epoll {
     }
 
     /// Puts back events that could not be delivered, as if they had not been taken.
-    pub fn put_back(&self, untold: &[Found]) {
+    pub(crate) fn put_back(&self, untold: &[Found]) {
         let _scan = self.scan.lock();
         let mut state = self.state.lock();
         for found in untold.iter().rev() {

@@ -16,20 +16,20 @@ fn line(value: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
 }
 
 /// Parses a number that is alone on its line.
-pub fn written<T: std::str::FromStr>(text: &[u8]) -> Result<T, Errno> {
+pub(crate) fn written<T: std::str::FromStr>(text: &[u8]) -> Result<T, Errno> {
     let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL.here())?;
     text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0').parse().map_err(|_| Errno::EINVAL.here())
 }
 
 /// `/proc/PID/comm`.
-pub fn comm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn comm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut name = query.task()?.name();
     name.push(b'\n');
     Ok(name)
 }
 
 /// Sets the name of a task; only threads of the same process may.
-pub fn set_comm(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_comm(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let task = query.task()?;
     if task.group().pid() != query.caller().0.group().pid() {
         return Err(Errno::EINVAL.here());
@@ -40,7 +40,7 @@ pub fn set_comm(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 }
 
 /// `/proc/PID/limits`.
-pub fn limits(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn limits(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     const ROWS: [(Resource, &str, &str); 16] = [
         (Resource::RLIMIT_CPU, "Max cpu time", "seconds"),
         (Resource::RLIMIT_FSIZE, "Max file size", "bytes"),
@@ -70,12 +70,12 @@ pub fn limits(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// `/proc/PID/oom_score_adj`.
-pub fn oom_score_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn oom_score_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(query.task()?.group().oom_score_adj())
 }
 
 /// Sets the adjustment; only privileged callers may lower it.
-pub fn set_oom_score_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_oom_score_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: i32 = written(text)?;
     if !(-1000..=1000).contains(&value) {
         return Err(Errno::EINVAL.here());
@@ -93,7 +93,7 @@ fn change_adjustment(query: &Query<'_>, value: i32) -> Result<(), Errno> {
 }
 
 /// `/proc/PID/oom_adj`, the older scale from -17 to 15.
-pub fn oom_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn oom_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     match query.task()?.group().oom_score_adj() {
         1000 => line(15),
         value => line(value * 17 / 1000),
@@ -101,7 +101,7 @@ pub fn oom_adj(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// Sets the adjustment on the older scale.
-pub fn set_oom_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_oom_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: i32 = written(text)?;
     if !(-17..=15).contains(&value) {
         return Err(Errno::EINVAL.here());
@@ -110,7 +110,7 @@ pub fn set_oom_adj(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 }
 
 /// `/proc/PID/oom_score`: the process's share of the memory in thousandths, plus the adjustment.
-pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let Some(mm) = task.memory() else { return line(0) };
     let share = mm.totals().rss.saturating_mul(1000) / query.kernel.cgroup.memory_shown(query.kernel).max(1);
@@ -119,7 +119,7 @@ pub fn oom_score(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// `/proc/PID/io`: bytes of system calls, including those of reaped children. I/O of disks is not counted.
-pub fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let used = query.inspect(|task| {
         let own = usage(query, task);
         if query.subject.is_thread { own } else { own.plus(task.group().past_usage().children) }
@@ -140,13 +140,13 @@ pub fn io(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// `/proc/PID/schedstat`: time on a CPU, time in a run queue, and number of timeslices.
-pub fn schedstat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn schedstat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let used = query.task()?.usage();
     line(format!("{} 0 {}", used.user + used.system, used.waits + 1))
 }
 
 /// `/proc/PID/sched`.
-pub fn sched(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn sched(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let used = usage(query, &task);
     let name = String::from_utf8_lossy(&task.name()).into_owned();
@@ -173,7 +173,7 @@ fn trace<T>(query: &Query<'_>, take: impl FnOnce(&Task) -> T) -> Result<T, Errno
 }
 
 /// `/proc/PID/personality`.
-pub fn personality(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn personality(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(format!("{:08x}", trace(query, |task| task.settings().personality)?))
 }
 
@@ -188,12 +188,12 @@ fn task_with_slack(query: &Query<'_>) -> Result<Arc<Task>, Errno> {
 }
 
 /// `/proc/PID/timerslack_ns`.
-pub fn timer_slack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn timer_slack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(task_with_slack(query)?.settings().timer_slack)
 }
 
 /// Sets the timer slack; 0 restores the default.
-pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     let value: u64 = written(text)?;
     let task = task_with_slack(query)?;
     task.change_settings(|settings| {
@@ -203,18 +203,18 @@ pub fn set_timer_slack(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 }
 
 /// `/proc/PID/wchan`: kernel symbols are not shown.
-pub fn wchan(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn wchan(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(b"0".to_vec())
 }
 
 /// `/proc/PID/syscall`: registers are not shown, and every task appears to be running.
-pub fn syscall(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn syscall(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     trace(query, |_| ())?;
     Ok(b"running\n".to_vec())
 }
 
 /// `/proc/PID/stack`, which cannot be read.
-pub fn stack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn stack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     if !query.reader.credentials.has(Capability::CAP_SYS_ADMIN) {
         return Err(Errno::EACCES.here());
     }
@@ -222,27 +222,27 @@ pub fn stack(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// `/proc/PID/loginuid` and `sessionid`, which are not set.
-pub fn unset(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn unset(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(u32::MAX.to_string().into_bytes())
 }
 
 /// `/proc/PID/uid_map`, `gid_map` and `projid_map`: the identity mapping of the only user namespace.
-pub fn id_map(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn id_map(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line(format!("{:>10} {:>10} {:>10}", 0, 0, u32::MAX))
 }
 
 /// The mapping of the initial namespace cannot be changed.
-pub fn set_id_map(_: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_id_map(_: &Query<'_>, _: &[u8]) -> Result<(), Errno> {
     Err(Errno::EPERM.here())
 }
 
 /// `/proc/PID/setgroups`.
-pub fn setgroups(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn setgroups(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     line("allow")
 }
 
 /// The setting of the initial namespace cannot be changed.
-pub fn set_setgroups(_: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+pub(super) fn set_setgroups(_: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     match text.trim_ascii() {
         b"allow" => Ok(()),
         b"deny" => Err(Errno::EPERM.here()),
@@ -251,19 +251,19 @@ pub fn set_setgroups(_: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
 }
 
 /// `/proc/PID/coredump_filter`, which has no effect as there are no core files.
-pub fn coredump_filter(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn coredump_filter(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     query.task()?;
     line("00000033")
 }
 
 /// Writing `/proc/PID/clear_refs` is not supported: accessed pages are not tracked.
-pub fn clear_refs(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
+pub(super) fn clear_refs(query: &Query<'_>, text: &[u8]) -> Result<(), Errno> {
     query.task()?;
     if (1..=5).contains(&written::<i32>(text)?) { Err(Errno::EOPNOTSUPP.here()) } else { Err(Errno::EINVAL.here()) }
 }
 
 /// `/proc/PID/task/TID/children`.
-pub fn children(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn children(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let table = query.kernel.processes.lock();
     Ok(table.children_of_thread(task.tid()).map(|child| format!("{child} ")).collect::<String>().into_bytes())

@@ -108,7 +108,7 @@ fn open_areas(inode: &Arc<PseudoInode>, query: &Query<'_>, areas: Areas) -> Resu
 }
 
 /// Opens `/proc/PID/maps`.
-pub fn open_maps(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_maps(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     open_areas(inode, query, |query, mm, from, text| {
         let layout = layout(mm);
         let areas = mm.areas_from(from);
@@ -177,7 +177,7 @@ fn flag_letters(vma: &Vma) -> String {
 }
 
 /// Opens `/proc/PID/smaps`.
-pub fn open_smaps(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_smaps(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     open_areas(inode, query, |query, mm, from, text| {
         let layout = layout(mm);
         let areas = mm.usage_from(from);
@@ -201,7 +201,7 @@ fn area_details(vma: &Vma, usage: &AreaUsage) -> String {
 }
 
 /// Opens `/proc/PID/smaps_rollup`.
-pub fn open_smaps_rollup(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_smaps_rollup(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     let memory = bound(query)?;
     let begin = move |_: &Query<'_>| {
         let mm = memory.upgrade().ok_or_else(|| Errno::ESRCH.here())?;
@@ -253,7 +253,7 @@ fn rollup(mm: &MemoryManager) -> Result<Vec<u8>, Errno> {
 }
 
 /// Opens `/proc/PID/auxv`, which remains readable after the address space is dropped.
-pub fn open_auxv(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_auxv(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     let memory = bound(query)?;
     let bytes = |mm: &MemoryManager| -> Vec<u8> {
         mm.with_layout(|layout| layout.auxv.iter().flat_map(|word| word.to_le_bytes()).collect())
@@ -273,7 +273,7 @@ struct Mem {
 }
 
 /// Opens `/proc/PID/mem`.
-pub fn open_mem(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_mem(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     Ok(Arc::new(Mem { inode: inode.clone(), memory: bound(query)? }))
 }
 
@@ -310,7 +310,7 @@ struct Pagemap {
 }
 
 /// Opens `/proc/PID/pagemap`.
-pub fn open_pagemap(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_pagemap(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     Ok(Arc::new(Pagemap { inode: inode.clone(), memory: bound(query)? }))
 }
 

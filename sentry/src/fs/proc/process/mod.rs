@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 
-pub use control::written;
-pub use links::shown;
-pub use namespaces::nsfs;
-pub use state::{TICK, mask, ranges};
-pub use strings::command_line;
+pub(crate) use control::written;
+pub(super) use links::shown;
+pub(crate) use namespaces::nsfs;
+pub(super) use state::TICK;
+pub(crate) use state::{mask, ranges};
+pub(crate) use strings::command_line;
 
 use self::namespaces::Namespaces;
 use super::descriptors::{Descriptors, Infos};
@@ -84,7 +85,7 @@ static PROCESS_DIRECTORY: Entry = Entry::directory("", PROCESS).extended(|r| r.p
 static THREAD_DIRECTORY: Entry = Entry::directory("", THREAD).extended(|r| r.process);
 
 /// The processes, as entries of the root.
-pub struct Processes;
+pub(super) struct Processes;
 
 impl Listing for Processes {
     /// Threads are found, but not listed.
@@ -109,7 +110,7 @@ impl Listing for Processes {
 }
 
 /// The process of a directory `/proc/PID`: none if it is another directory, `ESRCH` if the process has ended.
-pub fn process_of(directory: &dyn Inode) -> Option<Result<Arc<Task>, Errno>> {
+pub(crate) fn process_of(directory: &dyn Inode) -> Option<Result<Arc<Task>, Errno>> {
     let inode = directory.as_any().downcast_ref::<PseudoInode>()?;
     std::ptr::eq(inode.entry(), &PROCESS_DIRECTORY).then(|| inode.subject().task())
 }

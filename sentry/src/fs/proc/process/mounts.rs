@@ -31,12 +31,12 @@ fn open(inode: &Arc<PseudoInode>, query: &Query<'_>, text: Text) -> Result<Arc<d
 }
 
 /// Opens `/proc/PID/mounts`.
-pub fn open_mounts(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_mounts(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     open(inode, query, mounts)
 }
 
 /// Opens `/proc/PID/mountinfo`.
-pub fn open_mountinfo(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_mountinfo(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     open(inode, query, mountinfo)
 }
 
@@ -209,7 +209,7 @@ fn root_within(root: &Path) -> Vec<u8> {
 }
 
 /// `/proc/PID/mountstats`.
-pub fn mountstats(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn mountstats(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for Seen { mount, place } in seen(query)? {
         query.check_room()?;

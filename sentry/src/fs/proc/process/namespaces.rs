@@ -37,7 +37,7 @@ static NAMESPACE: Entry = Entry::file("", 0o444, nothing);
 static LINK: Entry = Entry::magic("", target, text);
 
 /// The file system of all namespaces, in an internal mount.
-pub fn nsfs(vfs: &Arc<Vfs>) -> Arc<Mount> {
+pub(crate) fn nsfs(vfs: &Arc<Vfs>) -> Arc<Mount> {
     Mount::internal(vfs, PseudoFs::detached(vfs, Weak::new(), &NSFS))
 }
 
@@ -73,7 +73,7 @@ fn target(query: &Query<'_>) -> Result<Path, Errno> {
 }
 
 /// The links, one for each type.
-pub struct Namespaces;
+pub(super) struct Namespaces;
 
 impl Listing for Namespaces {
     fn find(&self, _: &Arc<Kernel>, subject: &Subject, name: &[u8]) -> Result<(&'static Entry, Subject), Errno> {

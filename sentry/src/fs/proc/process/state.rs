@@ -17,7 +17,7 @@ use crate::task::{Activity, CpuSet, Task, Usage};
 use crate::users::Counted;
 
 /// Nanoseconds per clock tick as programs see it (`USER_HZ` is 100).
-pub const TICK: u64 = 10_000_000;
+pub(crate) const TICK: u64 = 10_000_000;
 /// `PF_RANDOMIZE` and `PF_FORKNOEXEC` of the flags in stat.
 const RANDOMIZE: u32 = 0x0040_0000;
 const FORK_NO_EXEC: u32 = 0x40;
@@ -50,12 +50,12 @@ fn place(kernel: &Kernel, pid: i32) -> Place {
 }
 
 /// The activity of a task. One that has ended but not been reaped is a zombie, even a leader with running threads.
-pub fn activity(task: &Task) -> Activity {
+pub(super) fn activity(task: &Task) -> Activity {
     if task.has_ended() { Activity::Zombie } else { task.activity() }
 }
 
 /// The usage that the entry reports: of the process or of one thread.
-pub fn usage(query: &Query<'_>, task: &Task) -> Usage {
+pub(super) fn usage(query: &Query<'_>, task: &Task) -> Usage {
     if query.subject.is_thread { task.usage() } else { task.group().usage() }
 }
 
@@ -83,7 +83,7 @@ fn policy_number(policy: SchedPolicy) -> u32 {
 }
 
 /// `/proc/PID/stat`.
-pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let group = task.group();
     let inspected = query.inspect(|task| task.memory());
@@ -154,7 +154,7 @@ pub fn stat(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// `/proc/PID/statm`.
-pub fn statm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn statm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let (totals, _) = facts(query.task()?.memory())?;
     let pages = |bytes: u64| bytes / PAGE_SIZE;
     let (size, rss, shared) = (pages(totals.size), pages(totals.rss), pages(totals.file + totals.shmem));
@@ -163,7 +163,7 @@ pub fn statm(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
 }
 
 /// A set of CPUs (or memory nodes) as words of 32 bits, highest first.
-pub fn mask(set: &CpuSet, bits: usize) -> String {
+pub(crate) fn mask(set: &CpuSet, bits: usize) -> String {
     let word = |i: usize| set.words().get(i / 2).map_or(0, |w| (w >> (i % 2 * 32)) as u32);
     let count = bits.div_ceil(32).max(1);
     let first = bits - (count - 1) * 32;
@@ -176,7 +176,7 @@ pub fn mask(set: &CpuSet, bits: usize) -> String {
 }
 
 /// The set as ranges, such as `0-3,8`.
-pub fn ranges(set: &CpuSet, bits: usize) -> String {
+pub(crate) fn ranges(set: &CpuSet, bits: usize) -> String {
     let has = |i: usize| set.words().get(i / 64).is_some_and(|w| w >> (i % 64) & 1 != 0);
     let mut parts = Vec::new();
     let mut at = 0;
@@ -193,7 +193,7 @@ pub fn ranges(set: &CpuSet, bits: usize) -> String {
 }
 
 /// `/proc/PID/status`.
-pub fn status(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn status(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     let task = query.task()?;
     let mut text = b"Name:\t".to_vec();
     for &byte in &task.name() {

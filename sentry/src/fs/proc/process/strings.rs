@@ -20,7 +20,7 @@ const LISTED_MOST: usize = 32 << 10;
 struct CommandLine(Arc<PseudoInode>);
 
 /// Opens `/proc/PID/cmdline`.
-pub fn open_cmdline(inode: &Arc<PseudoInode>, _: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_cmdline(inode: &Arc<PseudoInode>, _: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     Ok(Arc::new(CommandLine(inode.clone())))
 }
 
@@ -46,7 +46,7 @@ struct Environment {
 }
 
 /// Opens `/proc/PID/environ`.
-pub fn open_environ(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
+pub(super) fn open_environ(inode: &Arc<PseudoInode>, query: &Query<'_>) -> Result<Arc<dyn File>, Errno> {
     Ok(Arc::new(Environment { inode: inode.clone(), memory: bound(query)? }))
 }
 
@@ -96,12 +96,12 @@ fn read_command_line(mm: &MemoryManager, buf: &mut [u8], offset: u64) -> usize {
 }
 
 /// The start of a process's command line, for tools outside the sandbox.
-pub fn listed_command_line(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+pub(super) fn listed_command_line(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(query.task()?.memory().map(|mm| command_line(&mm)).unwrap_or_default())
 }
 
 /// The start of a program's command line, for a list of processes.
-pub fn command_line(mm: &MemoryManager) -> Vec<u8> {
+pub(crate) fn command_line(mm: &MemoryManager) -> Vec<u8> {
     let mut line = vec![0; LISTED_MOST];
     let got = read_command_line(mm, &mut line, 0);
     line.truncate(got);
