@@ -134,6 +134,13 @@ pub fn is_system(magic: i64) -> bool {
     matches!(kernel_name(magic), Some("sysfs" | "cgroup" | "cgroup2"))
 }
 
+/// Whether a file keeps its birth time on a file system with this magic number, whatever is done to the file. On an
+/// overlay it does not: there the birth time changes when the file is copied to the upper layer.
+pub fn keeps_birth_times(magic: i64) -> bool {
+    const NAMES: [&str; 6] = ["ext2, ext3, ext4", "xfs", "btrfs", "bcachefs", "f2fs", "tmpfs, devtmpfs, rootfs"];
+    name_in(ORDINARY, magic).is_some_and(|name| NAMES.contains(&name))
+}
+
 /// Whether the file with this inode number is on such a file system and describes the machine: all of sysfs and cgroup,
 /// and the root of procfs, of which a part is shown.
 pub fn tells_of_machine(magic: i64, number: u64) -> bool {

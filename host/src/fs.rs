@@ -49,7 +49,7 @@ pub(crate) fn of_rustix(error: rustix::io::Errno) -> Errno {
 }
 
 /// The fields requested for [`Found`].
-const STATX_FIELDS: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+const STATX_FIELDS: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
 /// The errno of a failed standard library call.
 pub(crate) fn io_errno(error: io::Error) -> Errno {
@@ -73,6 +73,8 @@ pub struct HostStat {
     pub accessed: Timespec,
     pub modified: Timespec,
     pub changed: Timespec,
+    /// The birth time; `None` if the file system has none.
+    pub born: Option<Timespec>,
 }
 
 /// The attributes of a host file, and the mount that it was found on.
@@ -87,6 +89,7 @@ pub struct Found {
 impl From<Statx> for Found {
     fn from(told: Statx) -> Self {
         let time = |at: StatxTimestamp| Timespec { tv_sec: at.tv_sec, tv_nsec: at.tv_nsec.into() };
+        let has = |field| StatxFlags::from_bits_retain(told.stx_mask).contains(field);
         let stat = HostStat {
             device: makedev(told.stx_dev_major, told.stx_dev_minor),
             number: told.stx_ino,
@@ -101,9 +104,9 @@ impl From<Statx> for Found {
             accessed: time(told.stx_atime),
             modified: time(told.stx_mtime),
             changed: time(told.stx_ctime),
+            born: has(StatxFlags::BTIME).then(|| time(told.stx_btime)),
         };
-        let has_mount = StatxFlags::from_bits_retain(told.stx_mask).contains(StatxFlags::MNT_ID);
-        Found { stat, mount: has_mount.then_some(told.stx_mnt_id) }
+        Found { stat, mount: has(StatxFlags::MNT_ID).then_some(told.stx_mnt_id) }
     }
 }
 
@@ -178,6 +181,16 @@ pub fn open_file_at(directory: BorrowedFd<'_>, name: &[u8], flags: OpenFlags) ->
     }
 }
 
+/// Opens the file behind a descriptor again, whatever its name stands for now. `O_PATH` suffices for the descriptor.
+///
+/// # Errors
+/// `ENOENT` if the host has no `/proc`.
+pub fn reopen(file: BorrowedFd<'_>, flags: OpenFlags) -> Result<OwnedFd> {
+    let (descriptors, path) = path_of(file);
+    let flags = OFlag::from_bits_retain(flags.bits() as i32) | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    nix::fcntl::openat(descriptors, path.as_str(), flags, Mode::empty()).map_err(errno)
+}
+
 /// Opens `directory` itself again, for listing or synchronising.
 pub fn reopen_directory(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -239,9 +252,9 @@ pub(crate) fn dirent_kind(kind: FileType) -> u8 {
     }
 }
 
-/// The target of a symbolic link.
-pub fn read_link_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
-    let text = nix::fcntl::readlinkat(directory, component(name)?).map_err(errno)?;
+/// The target of a symbolic link that was opened with `O_PATH`.
+pub fn read_link(file: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let text = nix::fcntl::readlinkat(file, "").map_err(errno)?;
     Ok(text.as_bytes().to_vec())
 }
 
@@ -260,12 +273,6 @@ pub fn make_node_at(directory: BorrowedFd<'_>, name: &[u8], mode: u32, device: u
 /// Makes a symbolic link with this target.
 pub fn make_link_at(directory: BorrowedFd<'_>, name: &[u8], target: &[u8]) -> Result<()> {
     nix::unistd::symlinkat(OsStr::from_bytes(target), directory, component(name)?).map_err(errno)
-}
-
-/// Makes another link to a file.
-pub fn link_at(from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>, new_name: &[u8]) -> Result<()> {
-    let flags = LinkatFlags::empty();
-    nix::unistd::linkat(from, component(name)?, to, component(new_name)?, flags).map_err(errno)
 }
 
 /// Makes a regular file without a name (`O_TMPFILE`). Only a `linkable` one can get a name.

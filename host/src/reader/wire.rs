@@ -133,6 +133,7 @@ pub(super) fn read_attributes(bytes: &[u8]) -> Option<(Found, i64)> {
         accessed: time(12)?,
         modified: time(14)?,
         changed: time(16)?,
+        born: None,
     };
     let mount = (at(1)? != 0).then_some(at(2)?);
     Some((Found { stat, mount }, at(0)? as i64))

@@ -5,6 +5,7 @@ mod behaviour;
 mod common;
 mod confinement;
 mod host_acls;
+mod host_changes;
 mod host_trees;
 mod isolation;
 mod lifecycle;

@@ -116,7 +116,10 @@ pub(crate) fn attributes(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<(
     // A file that cannot be opened shows no attributes, so there are none to copy.
     let mut names = Vec::new();
     // File systems without attributes return an error.
-    let _ = from.xattrs(&mut |name| names.push(name.to_vec()));
+    if let Err(Errno::ESTALE) = from.xattrs(&mut |name| names.push(name.to_vec())) {
+        // Another file took its place.
+        return Err(Errno::ESTALE.here());
+    }
     for name in names {
         match from.xattr(&name) {
             Ok(value) => to.set_xattr(&name, &value, false, false)?,

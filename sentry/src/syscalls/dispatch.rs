@@ -4,6 +4,7 @@ use amber_abi::errno::Errno;
 use amber_abi::release::Release;
 
 use crate::error::{SysError, SysResult};
+use crate::interruption::check_killed;
 use crate::syscalls::args::View;
 use crate::syscalls::table::TABLE;
 use crate::task::TaskContext;
@@ -42,6 +43,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it resolves a path, also that of a socket.
+    fn takes_path(&self) -> bool {
+        self.parameters.iter().any(|parameter| matches!(parameter.kind, "Path" | "SockaddrIn"))
+    }
+
     /// Whether a release has this call.
     pub fn exists_in(&self, release: Release) -> bool {
         let (since, until) = self.releases;
@@ -132,9 +138,30 @@ fn serve_logged(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u64; 6
 /// Handles a call, or refuses it.
 pub(super) fn serve(ctx: &mut TaskContext, entry: &'static Entry, arguments: [u64; 6]) -> SysResult {
     match entry.handler {
-        Ok(handler) => handler(ctx, arguments),
+        Ok(handler) => match handler(ctx, arguments) {
+            Err(SysError::Errno(Errno::ESTALE)) if entry.takes_path() => serve_again(ctx, handler, arguments),
+            result => result,
+        },
         Err(errno) => refuse(ctx, entry, errno),
     }
+}
+
+/// The most times that a path is resolved after a file in it was replaced. Each time, lookups in one more of its
+/// directories pin the files that they find.
+const RESOLUTIONS: usize = 40;
+
+/// Handles a call again from the start, after a file of the host was replaced between its lookup and its use. Linux's
+/// calls on paths do the same on `ESTALE`. The call has changed nothing yet.
+#[cold]
+fn serve_again(ctx: &mut TaskContext, handler: Handler, arguments: [u64; 6]) -> SysResult {
+    for _ in 0..RESOLUTIONS {
+        check_killed()?;
+        match handler(ctx, arguments) {
+            Err(SysError::Errno(Errno::ESTALE)) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::ESTALE.here().into())
 }
 
 /// Refuses an unimplemented call, and logs the first occurrence.

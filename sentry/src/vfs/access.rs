@@ -53,6 +53,18 @@ pub(crate) fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access
     check_owned(credentials, inode, inode.ownership()?, wanted)
 }
 
+/// Like [`check`] for an inode that no lookup has just found, such as a working directory: with the owner and mode that
+/// it has now.
+///
+/// # Errors
+/// As [`check`], and those of reading the attributes.
+pub(crate) fn check_now(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
+    if inode.kind() == FileType::Directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
+        return Ok(());
+    }
+    check_owned(credentials, inode, inode.settled_ownership()?, wanted)
+}
+
 /// Like [`check`], with owner and mode already read by the caller.
 ///
 /// # Errors
@@ -141,7 +153,7 @@ pub(crate) fn check_create(credentials: &Credentials, directory: &Path) -> Resul
 /// `EACCES`, or `EPERM` because of the sticky bit.
 pub(crate) fn check_delete(credentials: &Credentials, directory: &Path, victim: &dyn Inode) -> Result<(), Errno> {
     check_path(credentials, directory, Access::WRITE | Access::EXECUTE)?;
-    let parent = directory.inode()?.ownership()?;
+    let parent = directory.inode()?.settled_ownership()?;
     if parent.permissions & STICKY != 0 && parent.uid != credentials.fsuid {
         let owner = victim.ownership()?.uid;
         if owner != credentials.fsuid && !credentials.has(Capability::CAP_FOWNER) {
@@ -162,7 +174,7 @@ pub(crate) fn may_follow_link(credentials: &Credentials, directory: Ownership, l
 /// `fs.protected_hardlinks`: without owning a file, a caller may link it only if it is a regular file without effective
 /// set-ID bits that it can read and write.
 pub(crate) fn check_link_source(credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
-    let ownership = inode.ownership()?;
+    let ownership = inode.settled_ownership()?;
     if is_owner(credentials, ownership.uid) {
         return Ok(());
     }
@@ -212,7 +224,8 @@ pub(crate) fn without_set_id(credentials: &Credentials, ownership: Ownership) ->
 /// Drops the file's capabilities and, without CAP_FSETID, its set-ID bits, because the content changes. Takes no lock
 /// if the file has neither.
 pub(crate) fn drop_privileges(vfs: &Vfs, credentials: &Credentials, inode: &dyn Inode) -> Result<(), Errno> {
-    let set_id = !credentials.has(Capability::CAP_FSETID) && without_set_id(credentials, inode.ownership()?).is_some();
+    let set_id =
+        !credentials.has(Capability::CAP_FSETID) && without_set_id(credentials, inode.settled_ownership()?).is_some();
     if !set_id && !inode.has_capabilities() {
         return Ok(());
     }

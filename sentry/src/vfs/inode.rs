@@ -200,8 +200,14 @@ pub trait Inode: Send + Sync + Any {
         Ok(Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid })
     }
 
+    /// Brings [`ownership`](Self::ownership) up to date with changes made on the host. A lookup has the same effect.
+    fn refresh(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// The current ownership, for a change that depends on it; includes changes made on the host.
     fn settled_ownership(&self) -> Result<Ownership, Errno> {
+        self.refresh()?;
         self.ownership()
     }
 

@@ -43,7 +43,7 @@ impl<'a> Creation<'a> {
 
     /// Owner, group and mode of the new inode in `directory`.
     pub(crate) fn inode_in(&self, credentials: &Credentials, directory: &dyn Inode) -> Result<NewInode<'a>, Errno> {
-        let parent = directory.ownership()?;
+        let parent = directory.settled_ownership()?;
         let asked = self.permissions & 0o7777;
         let masked = if self.kind == FileType::Symlink { 0 } else { asked & self.umask };
         let mut permissions = asked & !masked;

@@ -147,7 +147,7 @@ fn open_or_make(
             let place = walk.finish()?;
             let kind = place.inode()?.kind();
             if kind != FileType::Directory && kind != FileType::Symlink {
-                let (parent, owner) = (directory.inode()?.ownership()?, place.inode()?.ownership()?.uid);
+                let (parent, owner) = (directory.inode()?.settled_ownership()?, place.inode()?.ownership()?.uid);
                 access::check_create_existing(scope.credentials, &caller.kernel().tunables, parent, kind, owner)?;
             }
             return open_found(caller, scope, place, how.flags, false);

@@ -44,7 +44,7 @@ pub(crate) fn open_inode(
     if inode.kind() != FileType::Regular || forbidden {
         return Err(Errno::EACCES.here());
     }
-    access::check(credentials, &*inode, Access::EXECUTE)?;
+    access::check_now(credentials, &*inode, Access::EXECUTE)?;
     let file_use = FileUse::begin(vfs, &*inode, false)?;
     let description = FileDescription::new(vfs, inode.open(OpenFlags::O_RDONLY)?, path, OpenFlags::O_RDONLY);
     description.hold(file_use, None);

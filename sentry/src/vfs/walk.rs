@@ -112,6 +112,8 @@ pub(crate) struct Walk<'a> {
     /// The state of the tree at the start of a walk that may not leave its root.
     confined: Option<Option<u64>>,
     at: Path,
+    /// Whether a lookup has just led here, so that owner and mode include changes made on the host.
+    is_fresh: bool,
     frames: Vec<Frame>,
     links: usize,
     last: Last,
@@ -134,6 +136,7 @@ impl<'a> Walk<'a> {
             at: scope.start.clone(),
             root,
             confined: confined.then(|| scope.root.dentry.vfs().tree_changes.state()),
+            is_fresh: false,
             frames: Vec::new(),
             links: 0,
             last: Last::Root,
@@ -158,7 +161,7 @@ impl<'a> Walk<'a> {
             if !self.frames.is_empty() || self.links > 0 {
                 self.check_crossing(&root)?;
             }
-            self.at = root;
+            (self.at, self.is_fresh) = (root, false);
         }
         self.frames.push(Frame { text, at: 0 });
         Ok(())
@@ -285,6 +288,9 @@ impl<'a> Walk<'a> {
                 return Err(Errno::EXDEV.here());
             }
         }
+        if !self.is_fresh {
+            self.at.inode()?.refresh()?;
+        }
         self.at.mount.note_use();
         Ok(self.at)
     }
@@ -294,7 +300,8 @@ impl<'a> Walk<'a> {
         if inode.kind() != FileType::Directory {
             return Err(Errno::ENOTDIR.here());
         }
-        match access::check(self.scope.credentials, &**inode, Access::EXECUTE) {
+        let check = if self.is_fresh { access::check } else { access::check_now };
+        match check(self.scope.credentials, &**inode, Access::EXECUTE) {
             Err(_) if self.scope.caller.is_some_and(|caller| inode.permits(caller)) => Ok(()),
             Ok(()) if self.scope.caller.is_some_and(|caller| inode.forbids(caller)) => Err(Errno::EACCES.here()),
             answer => answer,
@@ -351,17 +358,17 @@ impl<'a> Walk<'a> {
         {
             return Err(Errno::EAGAIN.here());
         }
-        self.at = to;
+        (self.at, self.is_fresh) = (to, false);
         Ok(())
     }
 
     fn enter(&mut self, found: Arc<Dentry>, follow: bool, trailing: bool) -> Result<bool, Errno> {
         let to = Path { mount: self.at.mount.clone(), dentry: found };
-        let to = if to.dentry.is_mount_point() { to.topmost() } else { to };
+        let (to, is_fresh) = if to.dentry.is_mount_point() { (to.topmost(), false) } else { (to, true) };
         self.check_crossing(&to)?;
         let inode = to.inode()?.clone();
         if inode.kind() != FileType::Symlink || !follow {
-            self.at = to;
+            (self.at, self.is_fresh) = (to, is_fresh);
             return Ok(false);
         }
         self.links += 1;
@@ -381,7 +388,8 @@ impl<'a> Walk<'a> {
         if self.scope.caller.is_some_and(|caller| caller.kernel().tunables.protected_symlinks.get() == 0) {
             return Ok(());
         }
-        let directory = self.at.inode()?.ownership()?;
+        let directory = self.at.inode()?;
+        let directory = if self.is_fresh { directory.ownership()? } else { directory.settled_ownership()? };
         if access::may_follow_link(self.scope.credentials, directory, link.ownership()?) {
             Ok(())
         } else {
@@ -402,7 +410,7 @@ impl<'a> Walk<'a> {
             }
             let target = target?;
             self.check_crossing(&target)?;
-            self.at = target;
+            (self.at, self.is_fresh) = (target, false);
             return Ok(false);
         }
         if self.forbids(ResolveFlags::RESOLVE_CACHED) && link.dentry.is_removed() {

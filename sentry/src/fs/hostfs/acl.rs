@@ -82,11 +82,7 @@ impl HostInode {
             Err(Errno::EOPNOTSUPP | Errno::EACCES | Errno::EPERM) => return Ok(None),
             file => file?,
         };
-        let acl = acl::of(match xattr::get(file.as_fd(), XATTR_ACL_ACCESS) {
-            // A file without a name, with only an O_PATH descriptor.
-            Err(Errno::EBADF) => Err(Errno::EACCES.here()),
-            value => value,
-        })?;
+        let acl = acl::of(xattr::get(file.as_fd(), XATTR_ACL_ACCESS))?;
         let is_small = acl.as_ref().is_none_or(|acl| acl.named() <= MOST_KEPT);
         let is_settled = !self.is_shared() || is_past(changed);
         let mut state = self.state.lock();

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fs::File as StdFile;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 
 use amber_abi::acl::Acl;
@@ -21,9 +21,9 @@ use super::acl::AskedMode;
 use super::descriptor::Descriptor;
 use super::directory::{HostDirectory, Listed};
 use super::file::HostFile;
-use super::pages::{HostPages, WriterSlot};
+use super::identity::Identity;
+use super::mapping::Mapped;
 use super::sealed::Sealed;
-use crate::mm::{Mappable, PageCache};
 use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
@@ -33,10 +33,14 @@ pub(super) struct HostInode {
     pub(super) fs: Arc<HostFs>,
     me: Weak<HostInode>,
     pub(super) kind: FileType,
+    /// The file that it was made for. In a shared tree it never stands for another one.
+    pub(super) first: Identity,
     pub(super) state: Mutex<State>,
     pub(super) used: AtomicBool,
     /// Incremented when the sentry changes the owner or mode, so that an older read does not replace a newer one.
-    settled: AtomicU64,
+    pub(super) settled: AtomicU64,
+    /// How many more lookups in this directory pin what they find.
+    pub(super) pinning: AtomicU32,
     appending: Mutex<()>,
 }
 
@@ -44,8 +48,7 @@ pub(super) struct HostInode {
 pub(super) struct State {
     pub(super) parent: Option<Arc<HostInode>>,
     pub(super) name: Box<[u8]>,
-    pub(super) device: u64,
-    pub(super) number: u64,
+    pub(super) identity: Identity,
     /// The mount of the cached descriptor.
     pub(super) mount: Option<u64>,
     /// Owner and mode as last read. In a tree that is not shared, only the sentry changes them.
@@ -56,6 +59,12 @@ pub(super) struct State {
     pub(super) acl: Option<Option<Arc<Acl>>>,
     /// For directories the descriptor for access to entries, for files one open for reading. Kept while recently used.
     pub(super) kept: Option<Arc<Descriptor>>,
+    /// A directory open for reading. Closed together with `kept`.
+    pub(super) listing: Option<Arc<Descriptor>>,
+    /// An `O_PATH` descriptor of a file whose name is not reliable. Kept while recently used.
+    pub(super) pin: Option<Arc<Descriptor>>,
+    /// The descriptor by which the file was made, until it is opened.
+    pub(super) made: Option<Arc<Descriptor>>,
     /// A descriptor open for writing, while in use.
     pub(super) writer: Weak<Descriptor>,
     /// A descriptor open for reading, while in use.
@@ -66,19 +75,6 @@ pub(super) struct State {
     pub(super) orphan: Option<Arc<Descriptor>>,
     /// Whether it was made without a name (`O_TMPFILE`) and can still be linked.
     pub(super) linkable: bool,
-}
-
-/// The pages of a mapped file.
-#[derive(Clone)]
-pub(super) struct Mapped {
-    pages: Arc<PageCache>,
-    pub(super) writer: WriterSlot,
-    /// The host's `ctime` when the pages were last known to be up to date.
-    stamp: Arc<Mutex<(i64, i64)>>,
-}
-
-fn stamp_of(stat: &HostStat) -> (i64, i64) {
-    (stat.modified.tv_sec, stat.modified.tv_nsec)
 }
 
 pub(super) fn ownership_of(stat: &HostStat) -> Ownership {
@@ -112,16 +108,19 @@ fn kind_of(stat: &HostStat) -> FileType {
 
 impl HostInode {
     pub(super) fn new(fs: Arc<HostFs>, parent: Option<Arc<HostInode>>, name: &[u8], stat: &HostStat) -> Arc<Self> {
+        let first = fs.identity_of(stat);
         let state = State {
             parent,
             name: name.into(),
-            device: stat.device,
-            number: stat.number,
+            identity: first,
             mount: None,
             ownership: ownership_of(stat),
             changed: stat.changed,
             acl: None,
             kept: None,
+            listing: None,
+            pin: None,
+            made: None,
             writer: Weak::new(),
             reader: Weak::new(),
             mapped: None,
@@ -132,9 +131,11 @@ impl HostInode {
             fs,
             me: me.clone(),
             kind: kind_of(stat),
+            first,
             state: Mutex::new(Rank::Inode, state),
             used: AtomicBool::new(false),
             settled: AtomicU64::new(0),
+            pinning: AtomicU32::new(0),
             // Locked over an append, which takes the locks of the state and of pages.
             appending: Mutex::new(Rank::Layers, ()),
         })
@@ -150,103 +151,12 @@ impl HostInode {
         &self.appending
     }
 
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
     pub(super) fn is_kind_of(&self, stat: &HostStat) -> bool {
         self.kind == kind_of(stat)
-    }
-
-    /// Sets the name at which a lookup found the inode, by which it is opened from now on.
-    pub(super) fn found_at(&self, parent: Option<Arc<HostInode>>, name: &[u8]) {
-        if parent.is_none() {
-            return;
-        }
-        let mut state = self.state.lock();
-        if *state.name != *name {
-            state.name = name.into();
-        }
-        let old = std::mem::replace(&mut state.parent, parent);
-        state.orphan = None;
-        drop(state);
-        drop(old);
-    }
-
-    /// The inode of an entry, if it is in use.
-    fn known_entry(&self, name: &[u8]) -> Option<Arc<HostInode>> {
-        let directory = self.directory().ok()?;
-        let stat = host::stat_at(directory.as_fd(), name).ok()?;
-        self.fs.inodes.lock().get(&(stat.device, stat.number)).and_then(Weak::upgrade)
-    }
-
-    /// The mount of the entries, unless something is mounted over one.
-    fn mount(&self) -> Option<u64> {
-        let state = self.state.lock();
-        if state.parent.is_none() { self.fs.mount } else { state.mount }
-    }
-
-    /// The inode of an entry. The mount point of a file system that is not served is an empty directory.
-    fn entry(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
-        let directory = self.directory()?;
-        let mut found = host::look_at(directory.as_fd(), name)?;
-        if found.mount.is_none() || (found.mount != self.fs.mount && found.mount != self.mount()) {
-            let file = host::open_at(directory.as_fd(), name, OpenFlags::O_PATH, 0)?;
-            found = host::look(file.as_fd())?;
-            if self.fs.admit(file.as_fd(), found.mount).is_err() {
-                return Ok(Sealed::new(self.fs.clone(), self.fs.guest_device(found.stat.device), &found));
-            }
-        }
-        Ok(self.fs.inode(Some(self.this()), name, &found.stat))
-    }
-
-    /// The pages, if the file was mapped.
-    pub(super) fn pages(&self) -> Option<Arc<PageCache>> {
-        self.state.lock().mapped.as_ref().map(|m| m.pages.clone())
-    }
-
-    /// The pages of the file for a mapping. If the host changed the file, they are reloaded. `writer`, a descriptor
-    /// open for writing, is used to write them back.
-    pub(super) fn map(&self, writer: Option<&Arc<Descriptor>>) -> Result<Arc<PageCache>, Errno> {
-        let reader = self.reader()?;
-        let stat = host::stat(reader.as_fd())?;
-        let mapped = {
-            let mut state = self.state.lock();
-            match &state.mapped {
-                Some(mapped) => mapped.clone(),
-                None => {
-                    let (source, slot) = HostPages::new(reader);
-                    *slot.lock() = state.writer.upgrade();
-                    let pages =
-                        PageCache::new(&self.fs.vfs.page_caches, self.fs.memory.clone(), Box::new(source), stat.size);
-                    let stamp = Arc::new(Mutex::new(Rank::Leaf, stamp_of(&stat)));
-                    let mapped = Mapped { pages, writer: slot, stamp };
-                    state.mapped = Some(mapped.clone());
-                    mapped
-                }
-            }
-        };
-        // An existing writer of the pages is kept.
-        if let Some(writer) = writer {
-            mapped.writer.lock().get_or_insert_with(|| writer.clone());
-        }
-        let old = std::mem::replace(&mut *mapped.stamp.lock(), stamp_of(&stat));
-        if old != stamp_of(&stat) || mapped.pages.len() != stat.size {
-            mapped.pages.write_back(0, u64::MAX)?;
-            mapped.pages.reload(stat.size);
-        }
-        Ok(mapped.pages)
-    }
-
-    /// Notes a change of the file by the sentry itself, so that its pages stay valid.
-    pub(super) fn note_own_change(&self, file: &StdFile) {
-        let mapped = self.state.lock().mapped.clone();
-        if let Some(mapped) = mapped
-            && let Ok(stat) = host::stat(file.as_fd())
-        {
-            *mapped.stamp.lock() = stamp_of(&stat);
-        }
-    }
-
-    /// Writes dirty pages to the host.
-    pub(super) fn write_back(&self) -> Result<(), Errno> {
-        self.pages().map_or(Ok(()), |pages| pages.write_back(0, u64::MAX))
     }
 
     pub(super) fn this(&self) -> Arc<HostInode> {
@@ -278,9 +188,8 @@ impl HostInode {
     }
 
     /// Sets owner and mode of a new, open file, as far as the operator may. `asked` is the mode requested from the
-    /// host.
-    fn settle(&self, file: &StdFile, new: &NewInode<'_>, asked: AskedMode) -> Result<(), Errno> {
-        let mut stat = host::stat(file.as_fd())?;
+    /// host, and `stat` what the host made.
+    fn settle(&self, file: &StdFile, mut stat: HostStat, new: &NewInode<'_>, asked: AskedMode) -> Result<(), Errno> {
         let (uid, gid) = ((stat.uid != new.uid).then_some(new.uid), (stat.gid != new.gid).then_some(new.gid));
         if uid.is_some() || gid.is_some() {
             match host::set_owner(file.as_fd(), uid, gid) {
@@ -298,13 +207,6 @@ impl HostInode {
         }
         self.settle_ownership(&stat);
         Ok(())
-    }
-
-    /// Stores owner and mode after they were changed.
-    fn settle_ownership(&self, stat: &HostStat) {
-        let mut state = self.state.lock();
-        self.settled.fetch_add(1, Ordering::Release);
-        state.ownership = ownership_of(stat);
     }
 }
 
@@ -342,24 +244,24 @@ impl Inode for HostInode {
     }
 
     fn identity(&self) -> Result<(Device, u64), Errno> {
-        let state = self.state.lock();
-        Ok((self.fs.guest_device(state.device), state.number))
+        let identity = self.state.lock().identity;
+        Ok((self.fs.guest_device(identity.device), identity.number))
     }
 
     fn ownership(&self) -> Result<Ownership, Errno> {
         Ok(self.state.lock().ownership)
     }
 
-    fn settled_ownership(&self) -> Result<Ownership, Errno> {
+    fn refresh(&self) -> Result<(), Errno> {
         if self.is_shared() {
-            return Ok(ownership_of(&self.stat()?));
+            self.look_again(|| self.stat())?;
         }
-        self.ownership()
+        Ok(())
     }
 
     fn lock_key(&self) -> Result<(Device, u64), Errno> {
-        let state = self.state.lock();
-        Ok((Device::from_raw(state.device), state.number))
+        let identity = self.state.lock().identity;
+        Ok((Device::from_raw(identity.device), identity.number))
     }
 
     fn acl(&self) -> Result<Option<Arc<Acl>>, Errno> {
@@ -408,18 +310,7 @@ impl Inode for HostInode {
                 found.is_ok_and(|found| sealed.is(&found, self.fs.guest_device(found.stat.device)))
             });
         };
-        let settled = child.settled.load(Ordering::Acquire);
-        let Ok(stat) = self.directory().and_then(|d| host::stat_at(d.as_fd(), name)) else { return false };
-        let mut state = child.state.lock();
-        // Another file has the name now, so its attributes are not those of this one.
-        if (state.device, state.number) != (stat.device, stat.number) || !child.is_kind_of(&stat) {
-            return false;
-        }
-        if child.settled.load(Ordering::Relaxed) == settled {
-            state.ownership = ownership_of(&stat);
-        }
-        state.note_change(&stat);
-        true
+        self.is_still(name, child).unwrap_or(false)
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
@@ -429,7 +320,7 @@ impl Inode for HostInode {
         let path_only = || host::open_at(directory, name, OpenFlags::O_PATH, 0);
         let file = match new.kind {
             FileType::Regular => {
-                let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_WRONLY;
+                let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_RDWR;
                 host::open_at(directory, name, flags, asked.mode)?
             }
             FileType::Directory => {
@@ -449,10 +340,11 @@ impl Inode for HostInode {
                 path_only()?
             }
         };
-        let file = StdFile::from(file);
-        let inode = self.fs.inode(Some(self.this()), name, &host::stat(file.as_fd())?);
-        inode.accept(file.as_fd())?;
-        inode.settle(&file, new, asked)?;
+        let found = host::look(file.as_fd())?;
+        self.fs.admit(file.as_fd(), found.mount)?;
+        let inode = self.fs.inode(Some(self.this()), name, &found.stat);
+        let file = inode.hold_made(file, &found);
+        inode.settle(&file, found.stat, new, asked)?;
         Ok(inode)
     }
 
@@ -468,7 +360,7 @@ impl Inode for HostInode {
             state.orphan = Some(file.clone());
             state.linkable = linkable;
         }
-        inode.settle(&file, new, asked)?;
+        inode.settle(&file, stat, new, asked)?;
         Ok(inode)
     }
 
@@ -478,21 +370,15 @@ impl Inode for HostInode {
 
     fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<(), Errno> {
         let target = self.own(target)?;
-        let orphan = target.state.lock().orphan.clone();
-        let directory = self.directory()?;
-        match orphan {
-            // Its previous name was removed, or it never had one.
-            Some(file) => {
-                host::link_file_at(file.as_fd(), directory.as_fd(), name)?;
-                target.state.lock().linkable = false;
-                target.found_at(Some(self.this()), name);
-                Ok(())
-            }
-            None => {
-                let (from, old_name) = target.place()?;
-                host::link_at(from.as_fd(), &old_name, directory.as_fd(), name)
-            }
+        // The name may stand for another file by now, which was not checked.
+        let file = target.pinned()?;
+        let has_no_name = target.state.lock().orphan.is_some();
+        host::link_file_at(file.as_fd(), self.directory()?.as_fd(), name)?;
+        if has_no_name {
+            target.state.lock().linkable = false;
+            target.found_at(Some(self.this()), name);
         }
+        Ok(())
     }
 
     fn unlink(&self, name: &[u8]) -> Result<(), Errno> {
@@ -542,8 +428,7 @@ impl Inode for HostInode {
         if self.kind != FileType::Symlink {
             return Err(Errno::EINVAL.here());
         }
-        let (parent, name) = self.place()?;
-        host::read_link_at(parent.as_fd(), &name)
+        host::read_link(self.pinned()?.as_fd())
     }
 
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn File>, Errno> {
@@ -567,7 +452,7 @@ impl Inode for HostInode {
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], create: bool, replace: bool) -> Result<(), Errno> {
-        xattr::set(self.any_opened()?.as_fd(), name, value, u32::from(create) | u32::from(replace) << 1)
+        xattr::set(self.opened_to_change()?.as_fd(), name, value, u32::from(create) | u32::from(replace) << 1)
     }
 
     /// The host removes capabilities when the content changes.
@@ -588,7 +473,7 @@ impl Inode for HostInode {
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<(), Errno> {
-        xattr::remove(self.any_opened()?.as_fd(), name)
+        xattr::remove(self.opened_to_change()?.as_fd(), name)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -10,7 +10,10 @@ mod acl;
 mod descriptor;
 mod directory;
 mod file;
+mod identity;
 mod inode;
+mod lookup;
+mod mapping;
 mod pages;
 mod reopen;
 mod sealed;
@@ -22,7 +25,7 @@ use std::sync::{Arc, Weak};
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
 use amber_abi::stat::{Device, StatFs};
-use amber_host::file_systems::{Standing, standing};
+use amber_host::file_systems::{Standing, keeps_birth_times, standing, standing_of};
 use amber_host::fs as host;
 use amber_host::fs::Found;
 use amber_host::trees::Start;
@@ -61,6 +64,8 @@ pub(crate) struct HostFs {
     devices: Mutex<HashMap<u64, Device>>,
     /// The root's attributes when the tree was opened.
     first: host::HostStat,
+    /// Whether the file system of the root has birth times that last.
+    keeps_birth_times: bool,
     /// The mount of the root, which the tree keeps in place. Files on it need no further check.
     mount: Option<u64>,
     /// Keeps the mount of a single file in place.
@@ -98,7 +103,8 @@ impl HostFs {
         let (Root::Directory(fd) | Root::File(fd, _)) = &root;
         let place = file.as_ref().map_or(fd.as_fd(), AsFd::as_fd);
         let Found { stat, mount } = host::look(place)?;
-        if standing(place)? == Standing::Kernel {
+        let magic = host::statfs(place)?.f_type;
+        if standing_of(magic) == Standing::Kernel {
             return Ok(SealedFs::new(vfs, Found { stat, mount }));
         }
         Ok(Arc::new_cyclic(|me| HostFs {
@@ -109,6 +115,7 @@ impl HostFs {
             device: vfs.anonymous_device(),
             devices: Mutex::new(Rank::Leaf, HashMap::new()),
             first: stat,
+            keeps_birth_times: keeps_birth_times(magic),
             mount,
             _file: file,
             inodes: Mutex::new(Rank::Leaf, HashMap::new()),
@@ -139,16 +146,24 @@ impl HostFs {
         *self.devices.lock().entry(device).or_insert_with(|| self.vfs.anonymous_device())
     }
 
+    /// The inode of a host file that is in use.
+    fn known(&self, stat: &host::HostStat) -> Option<Arc<HostInode>> {
+        let known = self.inodes.lock().get(&(stat.device, stat.number)).and_then(Weak::upgrade)?;
+        known.stands_for(stat).then_some(known)
+    }
+
     /// The inode of a host file, shared with other users of it.
     fn inode(&self, parent: Option<Arc<HostInode>>, name: &[u8], stat: &host::HostStat) -> Arc<HostInode> {
         let key = (stat.device, stat.number);
         let mut inodes = self.inodes.lock();
         let known = inodes.get(&key).and_then(Weak::upgrade);
-        if let Some(known) = known.as_ref().filter(|known| known.is_kind_of(stat)) {
+        if let Some(known) = known.filter(|known| known.stands_for(stat)) {
             drop(inodes);
-            known.state.lock().note_change(stat);
+            if !self.shared {
+                known.adopt(stat);
+            }
             known.found_at(parent, name);
-            return known.clone();
+            return known;
         }
         if inodes.len() >= 1024 && inodes.len() == inodes.capacity() {
             inodes.retain(|_, inode| inode.strong_count() > 0);

@@ -1,6 +1,6 @@
 //! Access to a host file: by an open descriptor, or by its name in its directory.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,20 +12,24 @@ use amber_host::fs::HostStat;
 
 use super::Root;
 use super::descriptor::Descriptor;
-use super::inode::{HostInode, ownership_of};
+use super::inode::HostInode;
 
 impl HostInode {
-    /// Closes the cached descriptor unless it was used since the last call. Returns true if it stays open.
+    /// Closes the kept descriptors unless they were used since the last time; true if they stay.
     pub(super) fn let_go(&self) -> bool {
         if self.used.swap(false, Ordering::Relaxed) {
             return true;
         }
-        let kept = self.state.lock().kept.take();
-        drop(kept);
+        let closed = {
+            let mut state = self.state.lock();
+            (state.kept.take(), state.listing.take(), state.pin.take(), state.made.take())
+        };
+        drop(closed);
         false
     }
 
-    pub(super) fn place(&self) -> Result<(Arc<Descriptor>, Box<[u8]>), Errno> {
+    /// The directory that the file is in, and its name there.
+    fn place(&self) -> Result<(Arc<Descriptor>, Box<[u8]>), Errno> {
         let (parent, name) = {
             let state = self.state.lock();
             (state.parent.clone(), state.name.clone())
@@ -52,64 +56,72 @@ impl HostInode {
             }
             state.parent.is_none()
         };
-        let fd = match (&self.fs.root, is_root) {
-            (Root::Directory(fd), true) => fd.try_clone().map_err(Errno::from_host)?,
-            _ => {
-                let (parent, name) = self.place()?;
-                host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH | OpenFlags::O_DIRECTORY, 0)?
+        let (fd, mount) = match (&self.fs.root, is_root) {
+            (Root::Directory(fd), true) => {
+                let fd = fd.try_clone().map_err(Errno::from_host)?;
+                let mount = self.accept(fd.as_fd())?;
+                (fd, mount)
             }
+            _ => self.open_by_name(OpenFlags::O_PATH | OpenFlags::O_DIRECTORY)?,
         };
-        let fd = self.keep(fd)?;
-        Ok(fd)
+        Ok(self.keep(fd, mount))
     }
 
-    fn keep(&self, fd: OwnedFd) -> Result<Arc<Descriptor>, Errno> {
-        let mount = self.accept(fd.as_fd())?;
-        let fd = Descriptor::new(&self.fs.memory, fd);
-        let (file, new) = {
-            let mut state = self.state.lock();
+    /// Keeps a descriptor while it is in recent use.
+    fn keep(&self, fd: OwnedFd, mount: Option<u64>) -> Arc<Descriptor> {
+        let mut kept = Descriptor::new(&self.fs.memory, fd);
+        self.hold(|state| {
             state.mount = mount;
-            // Another thread may have opened it in the meantime.
-            let first = state.kept.clone();
-            let new = first.is_none();
-            let file = first.unwrap_or_else(|| fd.clone());
-            state.reader = Arc::downgrade(&file);
-            state.kept = Some(file.clone());
-            (file, new)
-        };
-        self.used.store(true, Ordering::Relaxed);
-        if new {
-            self.fs.keep(&self.this());
-        }
-        Ok(file)
+            // Another thread may have opened it meanwhile.
+            kept = state.kept.get_or_insert_with(|| kept.clone()).clone();
+            state.reader = Arc::downgrade(&kept);
+            // From now on, the reader is at hand.
+            state.made = None;
+        });
+        kept
     }
 
-    /// Checks a descriptor opened by this inode's name before it is used, since something may be mounted there at any
-    /// time. Returns the number of its mount.
-    pub(super) fn accept(&self, file: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
-        let found = host::look(file)?;
-        self.fs.admit(file, found.mount)?;
-        self.check_identity(&found.stat)?;
-        Ok(found.mount)
+    /// The error of an operation by name. In a shared tree, a name that is gone was there when it was looked up.
+    fn error_of_name(&self, errno: Errno) -> Errno {
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR if self.is_shared() => self.replaced(),
+            errno => errno,
+        }
     }
 
-    /// Checks whether the name still refers to the same file. In a tree that is not shared, another file of the same
-    /// type is taken for this one with new content, as in a lower layer of Linux' overlay.
-    pub(super) fn check_identity(&self, stat: &HostStat) -> Result<(), Errno> {
-        let mut state = self.state.lock();
-        if (state.device, state.number) == (stat.device, stat.number) {
-            return Ok(());
-        }
-        if self.fs.shared || !self.is_kind_of(stat) {
-            return Err(Errno::ESTALE.here());
-        }
-        (state.device, state.number) = (stat.device, stat.number);
-        state.ownership = ownership_of(stat);
-        state.note_change(stat);
-        Ok(())
+    /// Opens the file by its name, and returns the mount that it is on too.
+    fn open_by_name(&self, flags: OpenFlags) -> Result<(OwnedFd, Option<u64>), Errno> {
+        let (parent, name) = self.place()?;
+        let file = host::open_at(parent.as_fd(), &name, flags, 0).map_err(|errno| self.error_of_name(errno))?;
+        let mount = self.accept(file.as_fd())?;
+        Ok((file, mount))
     }
 
-    /// A descriptor that is open already, if there is one.
+    /// Opens the file by a descriptor that is at hand, or else by its name.
+    fn open_anew(&self, flags: OpenFlags) -> Result<(OwnedFd, Option<u64>), Errno> {
+        if let Some(file) = self.at_hand() {
+            match host::reopen(file.as_fd(), flags) {
+                // The host has no /proc.
+                Err(Errno::ENOENT) => {}
+                opened => return Ok((opened?, None)),
+            }
+        }
+        match self.open_by_name(flags) {
+            // Another attempt without O_NOATIME follows.
+            Err(Errno::EPERM) if flags.contains(OpenFlags::O_NOATIME) => Err(Errno::EPERM.here()),
+            Err(errno) if errno != Errno::ESTALE && self.is_shared() => {
+                // The error may be that of another file which had the name for a moment.
+                let (pin, mount) = self.open_by_name(OpenFlags::O_PATH)?;
+                match host::reopen(pin.as_fd(), flags) {
+                    Err(Errno::ENOENT) => Err(errno),
+                    opened => Ok((opened?, mount)),
+                }
+            }
+            opened => opened,
+        }
+    }
+
+    /// A descriptor of the file, if there is one.
     pub(super) fn at_hand(&self) -> Option<Arc<Descriptor>> {
         let state = self.state.lock();
         state
@@ -118,18 +130,21 @@ impl HostInode {
             .or_else(|| state.writer.upgrade())
             .or_else(|| state.reader.upgrade())
             .or_else(|| state.kept.clone())
+            .or_else(|| state.pin.clone())
+            .or_else(|| state.made.clone())
     }
 
     pub(super) fn stat(&self) -> Result<HostStat, Errno> {
         if let Some(file) = self.at_hand() {
             return host::stat(file.as_fd());
         }
-        if self.kind == FileType::Directory {
+        if self.is_directory() {
             return host::stat(self.directory()?.as_fd());
         }
         let (parent, name) = self.place()?;
-        let stat = host::stat_at(parent.as_fd(), &name)?;
-        self.check_identity(&stat)?;
+        let settled = self.settled.load(Ordering::Acquire);
+        let stat = host::stat_at(parent.as_fd(), &name).map_err(|errno| self.error_of_name(errno))?;
+        self.check_named(&stat, settled)?;
         Ok(stat)
     }
 
@@ -142,25 +157,35 @@ impl HostInode {
                 return Ok(file);
             }
         }
-        let (parent, name) = self.place()?;
-        let fd = host::open_file_at(parent.as_fd(), &name, OpenFlags::O_RDONLY)?;
-        self.keep(fd)
+        // Without a new access time if the host permits that.
+        let (fd, mount) = match self.open_anew(OpenFlags::O_RDONLY | OpenFlags::O_NOATIME) {
+            Err(Errno::EPERM) => self.open_anew(OpenFlags::O_RDONLY)?,
+            opened => opened?,
+        };
+        Ok(self.keep(fd, mount))
     }
 
     /// The host file open for writing and, if permitted, for reading.
     pub(super) fn writer(&self) -> Result<Arc<Descriptor>, Errno> {
-        if let Some(file) = self.state.lock().writer.upgrade() {
-            return Ok(file);
-        }
-        let (parent, name) = self.place()?;
-        let fd = match host::open_at(parent.as_fd(), &name, OpenFlags::O_RDWR, 0) {
-            Err(Errno::EACCES) => host::open_at(parent.as_fd(), &name, OpenFlags::O_WRONLY, 0)?,
-            opened => opened?,
+        let made = {
+            let mut state = self.state.lock();
+            if let Some(file) = state.writer.upgrade() {
+                return Ok(file);
+            }
+            state.made.take()
         };
-        self.accept(fd.as_fd())?;
-        let file = Descriptor::new(&self.fs.memory, fd);
+        let file = match made {
+            Some(file) => file,
+            None => {
+                let (fd, _) = match self.open_anew(OpenFlags::O_RDWR) {
+                    Err(Errno::EACCES) => self.open_anew(OpenFlags::O_WRONLY)?,
+                    opened => opened?,
+                };
+                Descriptor::new(&self.fs.memory, fd)
+            }
+        };
         let mut state = self.state.lock();
-        // Another thread may have opened it in the meantime. There is one writer, which the pages share.
+        // Another thread may have opened it meanwhile: there is one writer, so that the pages have it as long as any file.
         if let Some(first) = state.writer.upgrade() {
             drop(state);
             return Ok(first);
@@ -172,47 +197,53 @@ impl HostInode {
         Ok(file)
     }
 
-    /// A descriptor of this file, independent of changes of its name.
+    /// A descriptor that names this very file, whatever is done to its name meanwhile.
     pub(super) fn pinned(&self) -> Result<Arc<Descriptor>, Errno> {
         if let Some(file) = self.at_hand() {
             return Ok(file);
         }
-        if self.kind == FileType::Directory {
+        if self.is_directory() {
             return self.directory();
         }
-        let (parent, name) = self.place()?;
-        let fd = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)?;
-        self.accept(fd.as_fd())?;
-        Ok(Descriptor::new(&self.fs.memory, fd))
+        let (file, _) = self.open_by_name(OpenFlags::O_PATH)?;
+        Ok(Descriptor::new(&self.fs.memory, file))
     }
 
     /// A descriptor for calls that `O_PATH` does not support.
     pub(super) fn any_opened(&self) -> Result<Arc<Descriptor>, Errno> {
         match self.kind {
-            FileType::Regular => {
-                let orphan = self.state.lock().orphan.clone();
-                match orphan {
-                    Some(file) => Ok(file),
-                    None => self.reader().or_else(|_| self.writer()),
-                }
-            }
+            // Opening for writing is for changes only: the tree may be read-only.
+            FileType::Regular => self.reader().or_else(|errno| self.state.lock().writer.upgrade().ok_or(errno)),
             FileType::Directory => {
+                let known = self.state.lock().listing.clone();
+                if let Some(file) = known {
+                    return Ok(file);
+                }
                 let fd = host::reopen_directory(self.directory()?.as_fd())?;
-                Ok(Descriptor::new(&self.fs.memory, fd))
+                let file = Descriptor::new(&self.fs.memory, fd);
+                let mut state = self.state.lock();
+                // The two are closed together.
+                if state.kept.is_some() {
+                    state.listing = Some(file.clone());
+                }
+                Ok(file)
             }
             _ => Err(Errno::EOPNOTSUPP.here()),
         }
     }
 
-    /// Opens a descriptor before the name is removed, for the remaining users of the inode.
+    /// A descriptor for calls that change the file and that `O_PATH` does not do.
+    pub(super) fn opened_to_change(&self) -> Result<Arc<Descriptor>, Errno> {
+        match self.any_opened() {
+            Err(Errno::EACCES) if self.kind == FileType::Regular => self.writer(),
+            file => file,
+        }
+    }
+
+    /// Before its name goes: keeps a descriptor for those who still use the inode.
     pub(super) fn prepare_removal(&self) {
-        if let Some(file) = self.at_hand() {
+        if let Ok(file) = self.pinned() {
             self.state.lock().orphan = Some(file);
-        } else if let Ok((parent, name)) = self.place()
-            && let Ok(fd) = host::open_at(parent.as_fd(), &name, OpenFlags::O_PATH, 0)
-            && self.accept(fd.as_fd()).is_ok()
-        {
-            self.state.lock().orphan = Some(Descriptor::new(&self.fs.memory, fd));
         }
     }
 }

@@ -233,8 +233,8 @@ impl Inode for OverlayInode {
         self.layer()?.ownership()
     }
 
-    fn settled_ownership(&self) -> Result<Ownership, Errno> {
-        self.layer()?.settled_ownership()
+    fn refresh(&self) -> Result<(), Errno> {
+        self.layer()?.refresh()
     }
 
     fn acl(&self) -> Result<Option<Arc<Acl>>, Errno> {

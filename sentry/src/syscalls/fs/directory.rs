@@ -160,7 +160,7 @@ fn check_enterable(ctx: &TaskContext, inode: &dyn Inode) -> Result<(), Errno> {
     if inode.kind() != FileType::Directory {
         return Err(Errno::ENOTDIR.here());
     }
-    access::check(&ctx.credentials(), inode, Access::EXECUTE)
+    access::check_now(&ctx.credentials(), inode, Access::EXECUTE)
 }
 
 /// chroot(2).

@@ -127,7 +127,7 @@ pub(crate) fn fcntl(ctx: &mut TaskContext, fd: Fd, command: FcntlCommand, argume
 
 fn set_flags(ctx: &TaskContext, fd: Fd, description: &Arc<FileDescription>, flags: OpenFlags) -> SysResult {
     if flags.contains(OpenFlags::O_NOATIME) && !description.flags().contains(OpenFlags::O_NOATIME) {
-        let owner = description.file().inode().ownership()?.uid;
+        let owner = description.file().inode().settled_ownership()?.uid;
         if !access::is_owner(&ctx.credentials(), owner) {
             return Err(Errno::EPERM.here().into());
         }
@@ -140,7 +140,7 @@ fn set_flags(ctx: &TaskContext, fd: Fd, description: &Arc<FileDescription>, flag
 
 fn set_lease(ctx: &TaskContext, description: &FileDescription, argument: u64) -> SysResult {
     let inode = description.file().inode();
-    if inode.ownership()?.uid != ctx.credentials().fsuid && !ctx.credentials().has(Capability::CAP_LEASE) {
+    if inode.settled_ownership()?.uid != ctx.credentials().fsuid && !ctx.credentials().has(Capability::CAP_LEASE) {
         return Err(Errno::EACCES.here().into());
     }
     if inode.kind() != FileType::Regular {

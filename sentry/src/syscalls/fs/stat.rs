@@ -215,7 +215,9 @@ pub(crate) fn faccessat2(
     let path = ctx.read_path(path.0)?;
     let follow = !flags.contains(AccessFlags::AT_SYMLINK_NOFOLLOW);
     let found = if path.is_empty() && flags.contains(AccessFlags::AT_EMPTY_PATH) {
-        find_path_at(ctx, dirfd.0, &path, follow, true)?
+        let found = find_path_at(ctx, dirfd.0, &path, follow, true)?;
+        found.inode.refresh()?;
+        found
     } else {
         Found::try_from(scope_at(ctx, &credentials, dirfd.0, &path)?.resolve(&path, follow)?)?
     };

@@ -149,7 +149,7 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
     if !matches!(kind, FileType::Regular | FileType::Directory) {
         return Err(if writing { Errno::EPERM.here() } else { Errno::ENODATA.here() });
     }
-    let ownership = if writing { found.inode.settled_ownership()? } else { found.inode.ownership()? };
+    let ownership = found.inode.settled_ownership()?;
     if writing
         && kind == FileType::Directory
         && ownership.permissions & STICKY != 0
