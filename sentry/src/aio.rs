@@ -87,7 +87,7 @@ impl AioContext {
     }
 
     /// Adds the event of a completed request. The caller has checked that there is room.
-    pub fn tell(&self, mm: &MemoryManager, event: &IoEvent) {
+    pub fn complete(&self, mm: &MemoryManager, event: &IoEvent) {
         {
             let mut tail = self.tail.lock();
             // Errors are ignored: the guest has unmapped the ring.

@@ -309,7 +309,7 @@ impl Ready for Queue {
         self.notify(all);
         let urgent = events.contains(PollEvents::POLLPRI);
         if urgent != self.urgent.swap(urgent, Ordering::AcqRel) && urgent {
-            self.signals.tell_urgent();
+            self.signals.notify_urgent();
         }
         if events.contains(PollEvents::POLLERR) {
             self.signals.notify(SigioEvent::Error);
@@ -319,7 +319,7 @@ impl Ready for Queue {
             self.signals.notify(SigioEvent::Input);
         }
         if events.contains(PollEvents::POLLOUT) {
-            self.signals.tell_room();
+            self.signals.notify_room();
         }
     }
 }

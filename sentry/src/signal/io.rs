@@ -107,11 +107,11 @@ impl Recipient {
 }
 
 impl SignalOwner for Recipient {
-    fn tell(&self, chosen: Option<Signal>, fd: i32, event: SigioEvent) {
+    fn signal(&self, chosen: Option<Signal>, fd: i32, event: SigioEvent) {
         self.send(|| signals(chosen, fd, event));
     }
 
-    fn tell_urgent(&self) {
+    fn signal_urgent(&self) {
         self.send(|| vec![OutgoingSignal::kernel(Signal::SIGURG)]);
     }
 
@@ -120,7 +120,7 @@ impl SignalOwner for Recipient {
         FOwnerEx { type_: self.kind.raw(), pid: if exists { self.number } else { 0 } }
     }
 
-    fn is_nobody(&self) -> bool {
+    fn is_none(&self) -> bool {
         self.number == 0
     }
 
@@ -173,7 +173,7 @@ pub(crate) fn switch(ctx: &TaskContext, description: &Arc<FileDescription>, fd: 
     }
     if let SignalIo::Terminal(foreground) = kind
         && on
-        && description.owner().is_none_or(|owner| owner.is_nobody())
+        && description.owner().is_none_or(|owner| owner.is_none())
     {
         let owner = match foreground {
             Some(pgid) => Recipient::of(ctx, OwnerType::F_OWNER_PGRP, pgid),

@@ -54,7 +54,7 @@ impl MasterFile {
         }
         drop(state);
         self.pty.wake_slave();
-        self.pty.slave.signals().tell_room();
+        self.pty.slave.signals().notify_room();
         Ok(used + count)
     }
 }

@@ -59,7 +59,7 @@ impl SlaveFile {
         let fed = state.feed();
         drop(state);
         self.pty.report(fed);
-        self.pty.master.signals().tell_room();
+        self.pty.master.signals().notify_room();
         Some(count)
     }
 }

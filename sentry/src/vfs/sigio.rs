@@ -22,18 +22,18 @@ pub enum SignalIo {
 
 /// The receiver of a file's signals (`F_SETOWN`), with the credentials of the process that set it.
 pub(crate) trait SignalOwner: Send + Sync {
-    /// Sends the signal of an event: `asked` (`F_SETSIG`) with its code and band if it is set and the queue has room
+    /// Sends the signal of an event: `chosen` (`F_SETSIG`) with its code and band if it is set and the queue has room
     /// for it, else a plain SIGIO. `fd` is the descriptor through which `O_ASYNC` was set.
-    fn tell(&self, asked: Option<Signal>, fd: i32, event: SigioEvent);
+    fn signal(&self, chosen: Option<Signal>, fd: i32, event: SigioEvent);
 
     /// Sends SIGURG.
-    fn tell_urgent(&self);
+    fn signal_urgent(&self);
 
     /// The type and ID of the owner, the ID 0 if it no longer exists (`F_GETOWN_EX`).
     fn named(&self) -> FOwnerEx;
 
     /// Whether there is no owner: the ID 0 was set.
-    fn is_nobody(&self) -> bool;
+    fn is_none(&self) -> bool;
 
     /// The real and effective user IDs of the process that set it (`F_GETOWNER_UIDS`).
     fn users(&self) -> [u32; 2];
@@ -42,15 +42,15 @@ pub(crate) trait SignalOwner: Send + Sync {
 impl SignalSource for FileDescription {
     fn signal(&self, fd: i32, event: SigioEvent) {
         if let Some(owner) = self.owner() {
-            owner.tell(self.owner_signal(), fd, event);
+            owner.signal(self.owner_signal(), fd, event);
         }
     }
 
     fn signal_urgent(&self, fd: Option<i32>) {
         let Some(owner) = self.owner() else { return };
-        owner.tell_urgent();
-        if let (Some(fd), Some(asked)) = (fd, self.owner_signal()) {
-            owner.tell(Some(asked), fd, SigioEvent::Urgent);
+        owner.signal_urgent();
+        if let (Some(fd), Some(chosen)) = (fd, self.owner_signal()) {
+            owner.signal(Some(chosen), fd, SigioEvent::Urgent);
         }
     }
 }

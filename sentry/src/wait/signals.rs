@@ -95,7 +95,7 @@ impl SignalList {
         }
     }
 
-    /// Records that a writer found no room: [`tell_room`](Self::tell_room) will report the next room.
+    /// Records that a writer found no room: [`notify_room`](Self::notify_room) will report the next room.
     pub fn note_full(&self) {
         if self.used.load(Ordering::Acquire) {
             self.full.store(true, Ordering::Release);
@@ -103,14 +103,14 @@ impl SignalList {
     }
 
     /// Reports room for output, if a writer was refused before. No lock may be held.
-    pub fn tell_room(&self) {
+    pub fn notify_room(&self) {
         if self.used.load(Ordering::Acquire) && self.full.swap(false, Ordering::AcqRel) {
             self.notify(SigioEvent::Output);
         }
     }
 
     /// Reports urgent data: SIGURG to every owner, and for files with `O_ASYNC` the chosen signal. No lock may be held.
-    pub fn tell_urgent(&self) {
+    pub fn notify_urgent(&self) {
         for (source, fd) in self.chosen(|_| true) {
             source.signal_urgent(fd);
         }

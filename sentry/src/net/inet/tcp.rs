@@ -380,7 +380,7 @@ impl Socket for TcpSocket {
             self.stack.stats.segment(remote.ip, sent);
         }
         if urgent {
-            peer.queue.signals().tell_urgent();
+            peer.queue.signals().notify_urgent();
         }
         let events = if urgent { READABLE | PollEvents::POLLPRI } else { READABLE };
         peer.queue.notify_and_signal(events, SigioEvent::Input);
@@ -427,7 +427,7 @@ impl Socket for TcpSocket {
             {
                 self.state.lock().sender_waits = false;
                 peer.queue.notify(WRITABLE);
-                peer.queue.signals().tell_room();
+                peer.queue.signals().notify_room();
             }
         }
         Ok(Received { len, full_len: len, ..Received::default() })

@@ -319,7 +319,7 @@ impl Payer for UnixSocket {
         self.outstanding.fetch_sub(bytes, Ordering::Relaxed);
         if self.has_room() {
             self.queue.notify(WRITABLE);
-            self.queue.signals().tell_room();
+            self.queue.signals().notify_room();
         }
     }
 }

@@ -99,7 +99,7 @@ impl UnixSocket {
         let urgent = message.flags.contains(MessageFlags::MSG_OOB);
         let len = if self.is_stream() { self.put_bytes(&peer, message, urgent)? } else { self.put(&peer, message)? };
         if urgent && len == message.data.len() {
-            peer.queue.signals().tell_urgent();
+            peer.queue.signals().notify_urgent();
             peer.queue.notify(PollEvents::POLLPRI);
         }
         peer.queue.notify_and_signal(READABLE, SigioEvent::Input);
@@ -261,11 +261,11 @@ impl UnixSocket {
                 && left.saturating_mul(4) <= peer.send_buffer()
             {
                 peer.queue.notify(WRITABLE);
-                peer.queue.signals().tell_room();
+                peer.queue.signals().notify_room();
             }
             for sender in senders.values().filter_map(Weak::upgrade) {
                 sender.queue.notify(WRITABLE);
-                sender.queue.signals().tell_room();
+                sender.queue.signals().notify_room();
             }
         }
         Ok(received)

@@ -94,7 +94,7 @@ fn submit(ctx: &mut TaskContext, context: &AioContext, address: u64) -> Result<(
         // Interrupted requests are not restarted.
         Err(SysError::Restart(_)) => -i64::from(Errno::EINTR.raw()),
     };
-    context.tell(&mm, &IoEvent { data: request.aio_data, obj: address, res, res2: 0 });
+    context.complete(&mm, &IoEvent { data: request.aio_data, obj: address, res, res2: 0 });
     if let Some(counter) = counter {
         // If the counter is full, the eventfd is readable already.
         let _ = counter.file().write_at(&1u64.to_ne_bytes(), 0);
