@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_are_found_as_by_a_look_at_each(
+        fn the_index_finds_the_same_as_a_full_walk(
             pairs in proptest::collection::vec((number(), number()), 0..60),
             taken in 0usize..60,
             ranges in proptest::collection::vec((number(), number()), 1..20),

@@ -17,7 +17,7 @@ const KILL_CHECK: Duration = Duration::from_millis(10);
 pub enum Rank {
     /// The readiness check of an epoll, which polls the watched files.
     Epoll,
-    /// A change of an inode's attributes and its permission check, which calls into the object behind the inode.
+    /// A change of an inode's attributes and its permission check, which calls into the object that the inode represents.
     Attributes,
     /// The program and credentials of a thread group (Linux's `exec_update_lock`).
     Program,

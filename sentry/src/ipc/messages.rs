@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_wakes_one_receiver_that_wants_it() {
+    fn a_message_wakes_one_receiver_that_selects_it() {
         let messages = Messages::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
         let id = messages.find_or_make(&Credentials::root(), 0, 0o600).unwrap();
         let mut queues = messages.lock();

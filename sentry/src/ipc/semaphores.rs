@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_are_woken_who_can_go_on() {
+    fn only_waiters_that_can_proceed_are_woken() {
         let semaphores = Semaphores::new(GuestMemory::new(1 << 20).unwrap(), Arc::default());
         let id = semaphores.find_or_make(&Credentials::root(), 0, 2, 0o600).unwrap();
         let mut state = semaphores.lock();

@@ -228,7 +228,7 @@ fn clean_pages_are_given_up_and_read_again() {
 }
 
 #[test]
-fn who_fills_small_areas_gets_them_ready() {
+fn small_vmas_are_populated_after_full_use() {
     const LEN: u64 = 16 * PAGE_SIZE;
     let w = world();
     let touched = || w.memory.touched_bytes();

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loads_and_stores_are_told_apart() {
+    fn loads_and_stores_are_distinguished() {
         let r = Registers {
             rip: 0x40_0000,
             rsp: 0x7000,

@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_index_finds_what_a_look_at_all_finds(
+        fn the_index_finds_the_same_as_a_full_walk(
             changes in proptest::collection::vec((0u8..4, 0u64..1000, 1u64..20, 0u64..1000), 1..80),
             ranges in proptest::collection::vec((0u64..1100, 0u64..1100), 1..20),
         ) {

@@ -80,7 +80,7 @@ fn without_index(map: &VmaMap) -> VmaMap {
 
 proptest! {
     #[test]
-    fn the_index_finds_what_a_look_at_all_finds(
+    fn the_index_finds_the_same_as_a_full_walk(
         changes in proptest::collection::vec((0u64..3, 0u64..6000, 1u64..8), 1..60),
         wanted in proptest::collection::vec((1u64..40, 0u64..6000, 0u64..6000), 1..20),
     ) {

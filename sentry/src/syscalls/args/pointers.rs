@@ -70,7 +70,7 @@ impl<T: IntoBytes + Immutable> Out<T> {
     }
 
     /// Writes the structure unless the pointer is NULL.
-    pub(crate) fn write_if_wanted(self, ctx: &TaskContext, object: &T) -> Result<(), Errno> {
+    pub(crate) fn write_if_given(self, ctx: &TaskContext, object: &T) -> Result<(), Errno> {
         if self.is_null() { Ok(()) } else { self.write(ctx, object) }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn timerfd_settime(
     }
     let description = ctx.files().get(fd.0)?;
     let old = timer(&description)?.set(&setting, flags)?;
-    old_value.write_if_wanted(ctx, &old)?;
+    old_value.write_if_given(ctx, &old)?;
     Ok(0)
 }
 

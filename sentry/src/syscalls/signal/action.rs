@@ -52,7 +52,7 @@ pub(crate) fn rt_sigaction(
             }
         }
     };
-    old.write_if_wanted(ctx, &before)?;
+    old.write_if_given(ctx, &before)?;
     Ok(0)
 }
 
@@ -77,6 +77,6 @@ pub(crate) fn sigaltstack(ctx: &mut TaskContext, new: In<StackT>, old: Out<Stack
     if let Some(new) = new {
         set_alt_stack(ctx, &new)?;
     }
-    old.write_if_wanted(ctx, &before)?;
+    old.write_if_given(ctx, &before)?;
     Ok(0)
 }

@@ -33,7 +33,7 @@ pub(crate) fn rt_sigprocmask(
         };
         ctx.set_blocked_signals(mask);
     }
-    old.write_if_wanted(ctx, &before)?;
+    old.write_if_given(ctx, &before)?;
     Ok(0)
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn rt_sigtimedwait(
     }
     match taken {
         Some(taken) => {
-            info.write_if_wanted(ctx, &taken)?;
+            info.write_if_given(ctx, &taken)?;
             Ok(taken.si_signo as u64)
         }
         None if end == WaitEnd::Interrupted => Err(Errno::EINTR.here().into()),

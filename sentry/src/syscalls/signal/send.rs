@@ -14,12 +14,12 @@ use crate::task::{Process, ProcessTable, Task, TaskContext, ThreadGroup};
 /// kill(2).
 pub(crate) fn kill(ctx: &mut TaskContext, pid: i32, signal: SignalNumber) -> SysResult {
     let mut wakes = Wakes::default();
-    let result = kill_whom(ctx, pid, signal.0, &mut wakes);
+    let result = kill_selected(ctx, pid, signal.0, &mut wakes);
     wakes.run();
     result.map(|()| 0).map_err(Into::into)
 }
 
-fn kill_whom(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Result<(), Errno> {
+fn kill_selected(ctx: &TaskContext, pid: i32, signal: i32, wakes: &mut Wakes) -> Result<(), Errno> {
     let info = own_info(ctx, signal, SI_USER);
     let own = ctx.group().pid();
     let kernel = ctx.kernel().clone();

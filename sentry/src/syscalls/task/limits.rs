@@ -45,7 +45,7 @@ pub(crate) fn prlimit64(
     if let Some(new) = new {
         change(ctx, &task, resource, new)?;
     }
-    old.write_if_wanted(ctx, &before)?;
+    old.write_if_given(ctx, &before)?;
     Ok(0)
 }
 

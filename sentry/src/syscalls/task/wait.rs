@@ -40,7 +40,7 @@ pub(crate) fn wait4(
     if status.0 != 0 {
         ctx.write_object(status.0, &waited.status.raw())?;
     }
-    usage.write_if_wanted(ctx, &to_rusage(&waited.usage))?;
+    usage.write_if_given(ctx, &to_rusage(&waited.usage))?;
     Ok(waited.pid as u64)
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn waitid(
         return Err(Errno::EAGAIN.here().into());
     }
     if let Some(waited) = &waited {
-        usage.write_if_wanted(ctx, &to_rusage(&waited.usage))?;
+        usage.write_if_given(ctx, &to_rusage(&waited.usage))?;
     }
     if !info.is_null() {
         let reported = waited.map_or_else(SigInfo::default, |w| {

@@ -100,7 +100,7 @@ pub(crate) fn clock_gettime(ctx: &mut TaskContext, id: ClockId, time: Out<Timesp
 /// clock_getres(2).
 pub(crate) fn clock_getres(ctx: &mut TaskContext, id: ClockId, resolution: Out<Timespec>) -> SysResult {
     let clock = named(ctx, id, true)?;
-    resolution.write_if_wanted(ctx, &Timespec::from_nanos(clock.resolution))?;
+    resolution.write_if_given(ctx, &Timespec::from_nanos(clock.resolution))?;
     Ok(0)
 }
 
@@ -119,8 +119,8 @@ pub(crate) fn clock_settime(ctx: &mut TaskContext, id: ClockId, time: In<Timespe
 /// gettimeofday(2).
 pub(crate) fn gettimeofday(ctx: &mut TaskContext, time: Out<Timeval>, zone: Out<Timezone>) -> SysResult {
     let now = i64::try_from(ctx.kernel().time.vdso.now(Clock::Realtime)).unwrap_or(i64::MAX);
-    time.write_if_wanted(ctx, &Timeval::from_nanos(now))?;
-    zone.write_if_wanted(ctx, &Timezone::default())?;
+    time.write_if_given(ctx, &Timeval::from_nanos(now))?;
+    zone.write_if_given(ctx, &Timezone::default())?;
     Ok(0)
 }
 
@@ -137,6 +137,6 @@ pub(crate) fn settimeofday(ctx: &mut TaskContext, time: In<Timeval>, zone: In<Ti
 /// time(2).
 pub(crate) fn time(ctx: &mut TaskContext, time: Out<i64>) -> SysResult {
     let now = (ctx.kernel().time.vdso.now(Clock::Realtime) / NSEC_PER_SEC as u64) as i64;
-    time.write_if_wanted(ctx, &now)?;
+    time.write_if_given(ctx, &now)?;
     Ok(now as u64)
 }

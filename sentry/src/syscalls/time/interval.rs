@@ -31,7 +31,7 @@ pub(crate) fn setitimer(
         return Err(Errno::EINVAL.here().into());
     }
     let old = set(ctx, index_of(which)?, &to_itimerspec(&value))?;
-    old_value.write_if_wanted(ctx, &to_itimerval(&old))?;
+    old_value.write_if_given(ctx, &to_itimerval(&old))?;
     Ok(0)
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn timer_settime(
     }
     let timer = ctx.group().timers().get(timer)?;
     let old = timer.set(&setting, flags.contains(TimerFlags::TIMER_ABSTIME))?;
-    old_value.write_if_wanted(ctx, &old)?;
+    old_value.write_if_given(ctx, &old)?;
     Ok(0)
 }
 
