@@ -4,6 +4,15 @@
 //! [`FromRegister`]; structures have exactly the layout of the kernel's, are zero by default and convert from and to
 //! bytes by `zerocopy`.
 #![forbid(unsafe_code)]
+// No input of a guest panics what reads it.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::todo,
+    clippy::unimplemented
+)]
 
 #[macro_use]
 mod macros;

@@ -21,7 +21,7 @@
 //! loader
 //! vfs mm aio
 //! wait
-//! clock config credentials error interruption intervals profile sync tunables users
+//! clock config credentials error interruption intervals profile self_ref sync tunables users
 //! ```
 //!
 //! `kernel` is outside of the floors: the object of a sandbox imports the modules whose state it contains, and any
@@ -35,6 +35,15 @@
 //! - `task` → `syscalls`: the loop of a task dispatches calls, and a new program gets the results that need no
 //!   dispatch.
 #![forbid(unsafe_code)]
+// No input of a guest panics the kernel.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::todo,
+    clippy::unimplemented
+)]
 
 mod aio;
 mod cgroup;
@@ -58,6 +67,7 @@ mod net;
 mod places_tests;
 pub mod profile;
 pub mod sandbox;
+mod self_ref;
 mod signal;
 #[cfg(test)]
 mod statics_tests;

@@ -36,6 +36,7 @@ impl KernelProfile {
 }
 
 impl Default for KernelProfile {
+    #[expect(clippy::expect_used, reason = "a constant, which a test parses")]
     fn default() -> Self {
         Self::new(Self::DEFAULT_RELEASE).expect("the default release is well formed")
     }

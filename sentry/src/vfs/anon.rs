@@ -1,8 +1,8 @@
 //! Inodes of files outside mounted file systems: pipes, sockets and anonymous inodes.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
@@ -10,12 +10,13 @@ use amber_abi::stat::{ANON_INODE_FS_MAGIC, Device, FileType, PIPEFS_MAGIC, SOCKF
 use amber_abi::time::Timespec;
 
 use crate::clock;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, SetTime};
 
 /// An internal file system without names.
 pub struct AnonymousFs {
-    me: Weak<AnonymousFs>,
+    me: SelfRef<AnonymousFs>,
     name: &'static str,
     magic: i64,
     device: Device,
@@ -51,7 +52,7 @@ impl Anonymous {
 impl AnonymousFs {
     fn new(name: &'static str, magic: i64, minor: u32) -> Arc<Self> {
         Arc::new_cyclic(|me| AnonymousFs {
-            me: me.clone(),
+            me: SelfRef::new(me),
             name,
             magic,
             device: Device::new(0, minor),
@@ -66,7 +67,7 @@ impl FileSystem for AnonymousFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        let me = self.me.upgrade().expect("a file system in use is alive");
+        let me = self.me.get();
         Arc::new(AnonymousInode::new(&me, FileType::Directory, 0o555, 0, 0))
     }
 

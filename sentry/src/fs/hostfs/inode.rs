@@ -24,6 +24,7 @@ use super::file::HostFile;
 use super::identity::Identity;
 use super::mapping::Mapped;
 use super::sealed::Sealed;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
@@ -31,7 +32,7 @@ use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, Set
 /// A host file, identified by the name at which it was found.
 pub(super) struct HostInode {
     pub(super) fs: Arc<HostFs>,
-    me: Weak<HostInode>,
+    me: SelfRef<HostInode>,
     pub(super) kind: FileType,
     /// The file that it was made for. In a shared tree it never stands for another one.
     pub(super) first: Identity,
@@ -129,7 +130,7 @@ impl HostInode {
         };
         Arc::new_cyclic(|me| HostInode {
             fs,
-            me: me.clone(),
+            me: SelfRef::new(me),
             kind: kind_of(stat),
             first,
             state: Mutex::new(Rank::Inode, state),
@@ -160,7 +161,7 @@ impl HostInode {
     }
 
     pub(super) fn this(&self) -> Arc<HostInode> {
-        self.me.upgrade().expect("a method runs on an inode that somebody holds")
+        self.me.get()
     }
 }
 

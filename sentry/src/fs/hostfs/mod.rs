@@ -32,6 +32,7 @@ use amber_host::trees::Start;
 use amber_platform::GuestMemory;
 
 use crate::fs::hostkernel::HostKernelFs;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{FileSystem, Inode, Vfs};
 pub(in crate::fs) use descriptor::Descriptor;
@@ -72,7 +73,7 @@ pub(crate) struct HostFs {
     _file: Option<OwnedFd>,
     inodes: Mutex<HashMap<(u64, u64), Weak<HostInode>>>,
     kept: Mutex<VecDeque<Weak<HostInode>>>,
-    me: Weak<HostFs>,
+    me: SelfRef<HostFs>,
 }
 
 /// Opens the file system of a directory or file of the host. A `shared` tree is looked up again in each walk; otherwise
@@ -120,12 +121,12 @@ impl HostFs {
             _file: file,
             inodes: Mutex::new(Rank::Leaf, HashMap::new()),
             kept: Mutex::new(Rank::Leaf, VecDeque::new()),
-            me: me.clone(),
+            me: SelfRef::new(me),
         }))
     }
 
     fn this(&self) -> Arc<HostFs> {
-        self.me.upgrade().expect("a method runs on a file system that somebody holds")
+        self.me.get()
     }
 
     /// Checks that an opened file may be served: it is on the root's mount, or on a file system that the tree may

@@ -1,7 +1,7 @@
 //! Placeholders for file systems of the host that are not served.
 
 use std::any::Any;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
@@ -9,6 +9,7 @@ use amber_abi::stat::{Device, FileType, StatFs};
 use amber_host::fs::Found;
 
 use super::inode::metadata_of;
+use crate::self_ref::SelfRef;
 use crate::vfs::{DirectorySink, File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
 
 /// A mount point: an empty, immutable directory, as if the tree did not include the mount, or a file that cannot be
@@ -88,12 +89,12 @@ impl Inode for Sealed {
 pub(super) struct SealedFs {
     first: Found,
     device: Device,
-    me: Weak<SealedFs>,
+    me: SelfRef<SealedFs>,
 }
 
 impl SealedFs {
     pub(super) fn new(vfs: &Vfs, first: Found) -> Arc<SealedFs> {
-        Arc::new_cyclic(|me| SealedFs { first, device: vfs.anonymous_device(), me: me.clone() })
+        Arc::new_cyclic(|me| SealedFs { first, device: vfs.anonymous_device(), me: SelfRef::new(me) })
     }
 }
 
@@ -103,7 +104,7 @@ impl FileSystem for SealedFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        let this = self.me.upgrade().expect("a method runs on a file system that somebody holds");
+        let this = self.me.get();
         Sealed::new(this, self.device, &self.first)
     }
 

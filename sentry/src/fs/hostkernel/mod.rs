@@ -9,7 +9,7 @@ mod view;
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use amber_abi::errno::Errno;
 use amber_abi::open::OpenFlags;
@@ -19,6 +19,7 @@ use amber_host::reader::{Opened, TreeFile};
 
 use crate::fs::hostfs::{HostDirectory, Listed, Sealed, metadata_of};
 use crate::interruption::check_killed;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, Vfs};
@@ -38,7 +39,7 @@ pub(crate) struct HostKernelFs {
     view: View,
     device: Device,
     devices: Mutex<HashMap<u64, Device>>,
-    me: Weak<HostKernelFs>,
+    me: SelfRef<HostKernelFs>,
 }
 
 impl HostKernelFs {
@@ -57,12 +58,12 @@ impl HostKernelFs {
             view,
             device: vfs.anonymous_device(),
             devices: Mutex::new(Rank::Leaf, HashMap::new()),
-            me: me.clone(),
+            me: SelfRef::new(me),
         }))
     }
 
     fn this(&self) -> Arc<HostKernelFs> {
-        self.me.upgrade().expect("a method runs on a file system that somebody holds")
+        self.me.get()
     }
 
     /// Whether a file is shown: it is on the root's mount, or on a file system that the tree may include.

@@ -5,8 +5,8 @@ mod inode;
 mod queue;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
@@ -16,6 +16,7 @@ use amber_platform::GuestMemory;
 
 use crate::credentials::Credentials;
 use crate::kernel::Kernel;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::tunables::Tunables;
 use crate::vfs::access::{self, Access, STICKY};
@@ -86,7 +87,7 @@ pub(crate) struct MqueueFs {
     used: Mutex<HashMap<u32, u64>>,
     memory: Arc<GuestMemory>,
     tunables: Arc<Tunables>,
-    me: Weak<MqueueFs>,
+    me: SelfRef<MqueueFs>,
 }
 
 /// Makes the file system of all queues, in an internal mount.
@@ -99,7 +100,7 @@ pub(crate) fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>, tunables: &Arc<Tuna
         used: Mutex::new(Rank::Leaf, HashMap::new()),
         memory: memory.clone(),
         tunables: tunables.clone(),
-        me: me.clone(),
+        me: SelfRef::new(me),
     });
     Mount::internal(vfs, fs)
 }
@@ -129,7 +130,7 @@ impl MqueueFs {
         size: Size,
         limits: Option<(&Credentials, u64)>,
     ) -> Result<Arc<dyn Inode>, Errno> {
-        let fs = self.me.upgrade().ok_or_else(|| Errno::EIO.here())?;
+        let fs = self.me.get();
         let mut queues = self.queues.lock();
         if queues.contains_key(name) {
             return Err(Errno::EEXIST.here());
@@ -190,7 +191,7 @@ impl FileSystem for MqueueFs {
     }
 
     fn root(&self) -> Arc<dyn Inode> {
-        let fs = self.me.upgrade().expect("a file system in use is alive");
+        let fs = self.me.get();
         Arc::new(MqRoot::new(fs))
     }
 

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
@@ -15,6 +15,7 @@ use super::file::OverlayFile;
 use super::{OverlayFs, UPPER_NUMBERS};
 use crate::fs::copy;
 use crate::fs::tmpfs::TmpInode;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
@@ -22,7 +23,7 @@ use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, Set
 /// An inode of the lower tree, possibly changed, or of the upper layer.
 pub(super) struct OverlayInode {
     fs: Arc<OverlayFs>,
-    me: Weak<OverlayInode>,
+    me: SelfRef<OverlayInode>,
     kind: FileType,
     device: Device,
     number: u64,
@@ -53,7 +54,7 @@ impl OverlayInode {
         };
         Arc::new_cyclic(|me| OverlayInode {
             fs,
-            me: me.clone(),
+            me: SelfRef::new(me),
             kind,
             device,
             number,
@@ -95,7 +96,7 @@ impl OverlayInode {
     }
 
     fn this(&self) -> Arc<OverlayInode> {
-        self.me.upgrade().expect("a method runs on an inode that somebody holds")
+        self.me.get()
     }
 
     /// The effective layer: the upper one if it exists.

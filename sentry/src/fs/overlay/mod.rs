@@ -17,6 +17,7 @@ use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, OVERLAYFS_SUPER_MAGIC, StatFs};
 
 use crate::fs::tmpfs::TmpFs;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{FileSystem, Inode, Vfs};
 
@@ -35,7 +36,7 @@ pub(crate) struct OverlayFs {
     /// Changed inodes, which are kept in memory while they have a name.
     changed: Mutex<HashMap<(Device, u64), Arc<OverlayInode>>>,
     root: Mutex<Option<Arc<OverlayInode>>>,
-    me: Weak<OverlayFs>,
+    me: SelfRef<OverlayFs>,
 }
 
 impl OverlayFs {
@@ -51,7 +52,7 @@ impl OverlayFs {
             known: Mutex::new(Rank::Leaf, HashMap::new()),
             changed: Mutex::new(Rank::Leaf, HashMap::new()),
             root: Mutex::new(Rank::Leaf, None),
-            me: me.clone(),
+            me: SelfRef::new(me),
         });
         let root = fs.of_lower(fs.lower.root())?;
         *fs.root.lock() = Some(root);
@@ -59,7 +60,7 @@ impl OverlayFs {
     }
 
     fn this(&self) -> Arc<OverlayFs> {
-        self.me.upgrade().expect("a method runs on a file system that somebody holds")
+        self.me.get()
     }
 
     /// The inode for one of the lower tree.
@@ -99,6 +100,7 @@ impl FileSystem for OverlayFs {
         "overlay"
     }
 
+    #[expect(clippy::expect_used, reason = "the root goes only with the last reference to the file system")]
     fn root(&self) -> Arc<dyn Inode> {
         self.root.lock().clone().expect("a file system that can be mounted has a root")
     }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use amber_abi::acl::Acl;
 use amber_abi::errno::Errno;
@@ -18,6 +18,7 @@ use super::file::TmpFile;
 use super::xattrs::Xattrs;
 use crate::interruption::check_killed;
 use crate::mm::{Mappable, PageCache, Quota};
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::access::Ownership;
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime, acl, now};
@@ -33,7 +34,7 @@ pub(super) const INODE_BYTES: u64 = size_of::<TmpInode>() as u64 + ENTRY_BYTES;
 /// A file in memory.
 pub(crate) struct TmpInode {
     fs: Arc<TmpFs>,
-    me: Weak<TmpInode>,
+    me: SelfRef<TmpInode>,
     number: u64,
     kind: FileType,
     special: Device,
@@ -97,7 +98,7 @@ impl TmpInode {
         let number = fs.next_number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Arc::new_cyclic(|me| TmpInode {
             fs,
-            me: me.clone(),
+            me: SelfRef::new(me),
             number,
             kind: new.kind,
             special: new.special,
@@ -290,7 +291,7 @@ impl TmpInode {
     }
 
     fn this(&self) -> Arc<TmpInode> {
-        self.me.upgrade().expect("a method runs on an inode that somebody holds")
+        self.me.get()
     }
 
     fn own(&self, inode: &Arc<dyn Inode>) -> Result<Arc<TmpInode>, Errno> {

@@ -1,7 +1,7 @@
 //! A network that consists of the loopback interface: sent data is put directly into the receiver's queue.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amber_abi::errno::Errno;
@@ -13,6 +13,7 @@ use super::udp::UdpSocket;
 use super::{Facts, Interface, Knowledge, NetStats, NetworkStack, Report, Transport};
 use crate::net::limits::Limits;
 use crate::net::socket::Socket;
+use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 
@@ -52,7 +53,7 @@ impl Remains {
 
 /// The loopback network.
 pub(crate) struct Loopback {
-    me: Weak<Loopback>,
+    me: SelfRef<Loopback>,
     pub(super) tcp: Ports<TcpSocket>,
     pub(super) udp: Ports<UdpSocket>,
     /// Closed sockets that keep their ports for a time: of finished connections (TIME_WAIT), and of those that wait for
@@ -66,7 +67,7 @@ impl Loopback {
     /// A network without sockets.
     pub(crate) fn new(limits: Arc<Limits>) -> Arc<Self> {
         Arc::new_cyclic(|me| Loopback {
-            me: me.clone(),
+            me: SelfRef::new(me),
             tcp: Ports::new(limits.clone()),
             udp: Ports::new(limits.clone()),
             remains: Mutex::new(Rank::Leaf, Remains::default()),
@@ -123,7 +124,7 @@ impl Loopback {
     }
 
     fn me(&self) -> Arc<Self> {
-        self.me.upgrade().expect("a network in use is alive")
+        self.me.get()
     }
 }
 

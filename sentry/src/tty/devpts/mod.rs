@@ -145,6 +145,7 @@ impl FileSystem for DevPts {
         "devpts"
     }
 
+    #[expect(clippy::expect_used, reason = "the root goes only with the last reference to the file system")]
     fn root(&self) -> Arc<dyn Inode> {
         self.root.lock().clone().expect("a file system that can be mounted has a root")
     }
