@@ -15,6 +15,11 @@ check:
     cargo fmt --manifest-path fuzz/Cargo.toml --check
     cargo clippy --workspace --all-targets -- -D warnings
 
+# Licences, versions, sources and known faults of dependencies, by deny.toml
+dependencies:
+    cargo deny check
+    cargo deny --manifest-path fuzz/Cargo.toml check
+
 # All tests
 test:
     cargo test --workspace
