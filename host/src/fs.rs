@@ -95,8 +95,8 @@ impl From<Statx> for Found {
             number: told.stx_ino,
             mode: told.stx_mode.into(),
             links: told.stx_nlink.into(),
-            uid: users::owner(told.stx_uid),
-            gid: users::owner(told.stx_gid),
+            uid: users::to_guest(users::Kind::Users, told.stx_uid),
+            gid: users::to_guest(users::Kind::Groups, told.stx_gid),
             special: makedev(told.stx_rdev_major, told.stx_rdev_minor),
             size: told.stx_size,
             block_size: told.stx_blksize,
@@ -324,7 +324,8 @@ pub fn rename_at(
 
 /// Changes owner and group of an open file, also of one opened with `O_PATH`; `None` keeps a value.
 pub fn set_owner(file: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    let uid = uid.map(|uid| Uid::from_raw(users::to_host(users::Kind::Users, uid)));
+    let gid = gid.map(|gid| Gid::from_raw(users::to_host(users::Kind::Groups, gid)));
     nix::unistd::fchownat(file, "", uid, gid, AtFlags::AT_EMPTY_PATH).map_err(errno)
 }
 

@@ -3,9 +3,12 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use amber_abi::acl::{ACL_GROUP, ACL_USER};
 use amber_abi::errno::Errno;
+use amber_abi::xattr::{XATTR_ACL_ACCESS, XATTR_ACL_DEFAULT};
 
 use crate::fs::Result;
+use crate::users::{self, Kind};
 
 fn last_error() -> Errno {
     Errno::from_host(std::io::Error::last_os_error())
@@ -19,14 +22,32 @@ fn length(answer: isize) -> Result<usize> {
     usize::try_from(answer).map_err(|_| last_error())
 }
 
-/// The value of an attribute of an open file (not with `O_PATH`).
+/// The value of an attribute of an open file (not with `O_PATH`). The users and groups of access control lists are those
+/// of the guest.
 pub fn get(file: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    let is_acl = name == XATTR_ACL_ACCESS || name == XATTR_ACL_DEFAULT;
     let name = c_string(name)?;
     let mut value = vec![0; amber_abi::xattr::XATTR_SIZE_MAX];
     // SAFETY: the name ends with a zero byte and the buffer is as long as passed.
     let got = unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     value.truncate(length(got)?);
+    if is_acl {
+        translate_acl(&mut value, users::to_guest);
+    }
     Ok(value)
+}
+
+/// Translates the IDs in an access control list: entries of a tag, rights and an ID, after a version.
+fn translate_acl(value: &mut [u8], translate: impl Fn(Kind, u32) -> u32) {
+    let Some((_, entries)) = value.split_first_chunk_mut::<4>() else { return };
+    for [tag0, tag1, _, _, id @ ..] in entries.as_chunks_mut::<8>().0 {
+        let kind = match u16::from_le_bytes([*tag0, *tag1]) {
+            ACL_USER => Kind::Users,
+            ACL_GROUP => Kind::Groups,
+            _ => continue,
+        };
+        *id = translate(kind, u32::from_le_bytes(*id)).to_le_bytes();
+    }
 }
 
 /// Whether an open file (not with `O_PATH`) has an attribute of this name. A file system without attributes has none.
@@ -77,4 +98,27 @@ pub fn set_permissions(file: BorrowedFd<'_>, permissions: u16) -> Result<()> {
         libc::syscall(libc::SYS_fchmodat2, file.as_raw_fd(), c"".as_ptr(), mode, libc::AT_EMPTY_PATH as libc::c_uint)
     };
     length(done as isize).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use amber_abi::acl::ACL_MASK;
+
+    use super::*;
+
+    #[test]
+    fn only_ids_of_named_users_and_groups_are_translated() {
+        let list = |ids: [u32; 3]| {
+            let mut value = 2u32.to_le_bytes().to_vec();
+            for (tag, id) in [ACL_USER, ACL_MASK, ACL_GROUP].into_iter().zip(ids) {
+                value.extend([tag.to_le_bytes(), 7u16.to_le_bytes()].concat());
+                value.extend(id.to_le_bytes());
+            }
+            value
+        };
+        let mut value = list([5, 5, 5]);
+        translate_acl(&mut value, |kind, id| if matches!(kind, Kind::Users) { id + 1 } else { id + 2 });
+        assert_eq!(value, list([6, 5, 7]));
+        translate_acl(&mut [1, 2], |_, id| id);
+    }
 }

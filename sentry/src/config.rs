@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use amber_abi::capability::CapabilitySet;
 use amber_host::trees::{HostTrees, is_tree};
 
+use crate::id_map::IdMaps;
 use crate::profile::KernelProfile;
 
 /// The configuration of a sandbox.
@@ -29,6 +30,8 @@ pub struct SandboxConfig {
     pub sysctls: Vec<(String, String)>,
     /// The network of AF_INET and AF_INET6.
     pub network: NetworkKind,
+    /// The user and group IDs that the guest has.
+    pub id_maps: IdMaps,
     /// The first process.
     pub process: ProcessSpec,
     /// Whether to create its working directory, if missing, also in a read-only root.
@@ -77,6 +80,7 @@ impl SandboxConfig {
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),
             sysctls: Vec::new(),
+            id_maps: IdMaps::default(),
             process,
             make_cwd: false,
             descriptors: Descriptors::default(),

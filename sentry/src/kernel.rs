@@ -8,6 +8,7 @@ use amber_platform::Platform;
 use crate::cgroup::ControlGroup;
 use crate::fs::FileSystems;
 use crate::futex::FutexTable;
+use crate::id_map::IdMaps;
 use crate::ipc::Ipc;
 use crate::mm::Memory;
 use crate::net::Network;
@@ -50,6 +51,8 @@ pub struct Kernel {
     pub processes: Mutex<ProcessTable>,
     /// Per-user counts.
     pub users: Users,
+    /// The user and group IDs of the user namespace.
+    pub id_maps: IdMaps,
     /// Number of CPUs that the guest sees.
     pub cpus: usize,
     /// The host and domain names of uname(2).

@@ -21,7 +21,7 @@
 //! loader
 //! vfs mm aio
 //! wait
-//! clock config credentials error interruption intervals profile self_ref sync tunables users
+//! clock config credentials error id_map interruption intervals profile self_ref sync tunables users
 //! ```
 //!
 //! `kernel` is outside of the floors: the object of a sandbox imports the modules whose state it contains, and any
@@ -56,6 +56,7 @@ pub mod external_process;
 mod floors_tests;
 mod fs;
 mod futex;
+pub mod id_map;
 mod interruption;
 mod intervals;
 mod ipc;

@@ -86,6 +86,7 @@ impl Sandbox {
             tracer: config.trace.map(|filter| Arc::new(Tracer::new(filter))),
             processes: Mutex::new(Rank::Processes, Default::default()),
             users: Default::default(),
+            id_maps: config.id_maps,
             cpus: amber_host::processor::count(),
             names: Mutex::new(Rank::Leaf, HostNames::new(&config.hostname, config.domainname.as_deref())),
             threads: Default::default(),

@@ -6,23 +6,14 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
+use amber_host::users::{IdRange, Kind};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_dumpable;
 use nix::unistd::{Gid, Uid, getegid, setgid, setgroups, setuid};
 
+use super::owners::with_stand_in;
 use crate::oci::ROLE;
-
-/// A range of IDs in the namespace and the range outside that it maps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Range {
-    /// First ID inside.
-    pub inside: u32,
-    /// First ID outside.
-    pub outside: u32,
-    /// Number of IDs.
-    pub count: u32,
-}
 
 /// The role of the helper, see [`ROLE`](crate::oci::ROLE).
 pub(crate) const USERS: &str = "users";
@@ -31,8 +22,10 @@ pub(crate) const USERS: &str = "users";
 ///
 /// # Errors
 /// The host forbids user namespaces or these mappings.
-pub(super) fn enter(uids: &[Range], gids: &[Range]) -> Result<()> {
+pub(super) fn enter(uids: &[IdRange], gids: &[IdRange]) -> Result<()> {
     ensure!(!uids.is_empty() && !gids.is_empty(), "a user namespace needs `uidMappings` and `gidMappings`");
+    let uids = with_stand_in(uids, Kind::Users.overflow());
+    let gids = with_stand_in(gids, Kind::Groups.overflow());
     let mut helper = Command::new("/proc/self/exe")
         .env(ROLE, USERS)
         .stdin(Stdio::piped())
@@ -42,7 +35,7 @@ pub(super) fn enter(uids: &[Range], gids: &[Range]) -> Result<()> {
         .context("starting a helper for user namespaces")?;
     let mut orders = helper.stdin.take().context("no pipe to the helper")?;
     unshare(CloneFlags::CLONE_NEWUSER).context("a user namespace")?;
-    write!(orders, "{}\n{}\n{}\n", std::process::id(), text(uids, ","), text(gids, ","))?;
+    write!(orders, "{}\n{}\n{}\n", std::process::id(), text(&uids, ","), text(&gids, ","))?;
     drop(orders);
     let outcome = helper.wait_with_output()?;
     ensure!(outcome.status.success(), "a user namespace: {}", String::from_utf8_lossy(&outcome.stderr).trim());
@@ -56,9 +49,10 @@ pub(super) fn enter(uids: &[Range], gids: &[Range]) -> Result<()> {
     set_dumpable(true).context("showing /proc/self again")
 }
 
-fn text(ranges: &[Range], between: &str) -> String {
+/// The lines of a map, each with `between` behind it.
+pub(super) fn text(ranges: &[IdRange], between: &str) -> String {
     let mut text = String::new();
-    for Range { inside, outside, count } in ranges {
+    for IdRange { inside, outside, count } in ranges {
         let _ = write!(text, "{inside} {outside} {count}{between}");
     }
     text

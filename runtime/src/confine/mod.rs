@@ -13,6 +13,7 @@ mod filter;
 mod identity;
 mod mapping;
 mod namespaces;
+mod owners;
 mod parameters;
 mod reader;
 mod root;
@@ -204,6 +205,7 @@ impl Confinement {
         if self.own_network && config.network == NetworkKind::Host {
             config.network = NetworkKind::Namespace;
         }
+        config.id_maps = owners::take();
         let mut needs = Needs::of(config, self.control)?;
         let of_kernel = reader::take(&mut needs.trees);
         if needs.network {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use amber_abi::errno::Errno;
 use amber_host::socket;
-use amber_host::users::take_unknown_for_root;
+use amber_host::users::{IdRange, Kind as IdKind};
 use amber_sentry::config::NetworkKind;
 use anyhow::{Context, Result, ensure};
 use nix::libc::{AF_INET, IFF_UP, IFNAMSIZ, SIOCSIFFLAGS, SOCK_DGRAM};
@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getegid, geteuid};
 use rustix::thread::CapabilitySet;
 
-use super::mapping::Range;
+use super::owners::with_stand_in;
 use super::{capabilities, mapping};
 
 /// Kinds of namespaces, see namespaces(7).
@@ -62,9 +62,9 @@ pub(crate) struct Namespaces {
     /// Whether the sandbox must not start without them.
     pub(super) demanded: bool,
     /// The user mappings of a new user namespace. Empty without one, or if it has only the caller.
-    pub(super) uids: Vec<Range>,
+    pub(super) uids: Vec<IdRange>,
     /// Likewise the group mappings.
-    pub(super) gids: Vec<Range>,
+    pub(super) gids: Vec<IdRange>,
 }
 
 impl Namespaces {
@@ -146,19 +146,21 @@ pub(super) fn ignore_routers_on_loopback() {
     }
 }
 
-/// Enters a user namespace that has only the caller, with the same ID.
+/// Enters a user namespace that has only the caller, with the same ID or the stand-in for it.
 fn become_alone() -> Result<()> {
     let (uid, gid) = (geteuid(), getegid());
     ensure!(!uid.is_root(), "root without CAP_SYS_ADMIN");
-    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok());
+    let map = |id: u32, kind: IdKind| {
+        let own = [IdRange { inside: id, outside: id, count: 1 }];
+        mapping::text(&with_stand_in(&own, kind.overflow()), "\n")
+    };
+    let (uid_map, gid_map) = (map(uid.as_raw(), IdKind::Users), map(gid.as_raw(), IdKind::Groups));
     unshare(CloneFlags::CLONE_NEWUSER).context("a user namespace")?;
     let write = |name: &str, text: String| -> Result<()> {
         let written: io::Result<()> = fs::write(format!("/proc/self/{name}"), text);
         written.with_context(|| format!("/proc/self/{name}"))
     };
     write("setgroups", "deny".into())?;
-    write("uid_map", format!("{uid} {uid} 1"))?;
-    write("gid_map", format!("{gid} {gid} 1"))?;
-    take_unknown_for_root(overflow.unwrap_or(65534));
-    Ok(())
+    write("uid_map", uid_map)?;
+    write("gid_map", gid_map)
 }

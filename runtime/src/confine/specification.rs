@@ -1,10 +1,10 @@
 //! The namespaces of an OCI bundle.
 
+use amber_host::users::IdRange;
 use amber_sentry::config::NetworkKind;
 use anyhow::{Result, bail};
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 
-use super::mapping::Range;
 use super::namespaces::{Kind, Namespace, Namespaces};
 
 impl Namespaces {
@@ -56,9 +56,12 @@ impl Namespaces {
     }
 }
 
-fn ranges(list: Option<&[LinuxIdMapping]>) -> Vec<Range> {
-    let range =
-        |entry: &LinuxIdMapping| Range { inside: entry.container_id(), outside: entry.host_id(), count: entry.size() };
+fn ranges(list: Option<&[LinuxIdMapping]>) -> Vec<IdRange> {
+    let range = |entry: &LinuxIdMapping| IdRange {
+        inside: entry.container_id(),
+        outside: entry.host_id(),
+        count: entry.size(),
+    };
     list.unwrap_or_default().iter().map(range).collect()
 }
 
@@ -90,7 +93,7 @@ mod tests {
         let text =
             format!(r#"{{"namespaces": [{{"type": "user"}}], "uidMappings": {mapping}, "gidMappings": {mapping}}}"#);
         let found = read(&text).unwrap();
-        assert_eq!(found.uids, [Range { inside: 0, outside: 1000, count: 1 }]);
+        assert_eq!(found.uids, [IdRange { inside: 0, outside: 1000, count: 1 }]);
         assert!(found.demanded && found.gids == found.uids && !found.list.contains(&Namespace::New(Kind::Network)));
     }
 

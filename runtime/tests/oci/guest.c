@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/aio_abi.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -36,6 +37,7 @@
 #include <unistd.h>
 
 #include "circles.h"
+#include "owners.h"
 #include "texts.h"
 
 static void on_term(int signal) {
@@ -791,6 +793,14 @@ int main(int count, char **arguments) {
     }
     if (!strcmp(what, "stores")) {
         store_to_large_file();
+        return 0;
+    }
+    if (!strcmp(what, "owners")) {
+        show_owners(atoi(arguments[2]));
+        return 0;
+    }
+    if (!strcmp(what, "ids")) {
+        printf("%s: %d:%d\n", arguments[0], geteuid(), getegid());
         return 0;
     }
     if (!strcmp(what, "descriptors")) {

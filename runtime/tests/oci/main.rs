@@ -17,3 +17,4 @@ mod proc_view;
 mod systemd;
 mod systemd_bus;
 mod terminal;
+mod user_namespace;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::panic::Location;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -55,13 +55,18 @@ pub(crate) fn is_root() -> bool {
 
 /// The program under test where every user finds it, and a directory that is the user's.
 pub(crate) fn for_user() -> (tempfile::TempDir, Command) {
+    for_user_of(USER)
+}
+
+/// The same for the user with this ID.
+fn for_user_of(user: u32) -> (tempfile::TempDir, Command) {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    chown(directory.path(), Some(USER), Some(USER)).unwrap();
+    chown(directory.path(), Some(user), Some(user)).unwrap();
     let program = directory.path().join("amber");
     fs::copy(env!("CARGO_BIN_EXE_amber"), &program).unwrap();
     let mut command = Command::new("setpriv");
-    let user = USER.to_string();
+    let user = user.to_string();
     command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(program).current_dir("/");
     (directory, command)
 }
@@ -132,6 +137,24 @@ fn a_guest_of_a_user_sees_true_files() {
     assert_eq!(fs::metadata(tree.join("moved")).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
+/// The host shows files of the overflow user like those of users that the sandbox's namespace does not have.
+#[test]
+fn the_overflow_user_has_its_own_files_only() {
+    if !is_root() {
+        return;
+    }
+    let (directory, mut command) = for_user_of(65534);
+    let volume = format!("{}:/data", directory.path().display());
+    let script = "id -u; id -g; echo new > /data/new; chmod 600 /data/new; cat /data/new; chmod 600 /etc/passwd 2>&1; \
+                  stat -c %u:%g /etc/passwd /data/new; tr -s ' ' < /proc/self/uid_map";
+    let outcome = run(command.args(["do", "-v", &volume, "--", "sh", "-c", script]));
+    let refused = "chmod: changing permissions of '/etc/passwd': Operation not permitted";
+    let expected = format!("65534\n65534\nnew\n{refused}\n0:0\n65534:65534\n 0 0 4294967295\n");
+    assert_eq!((outcome.code, &*outcome.out, &*outcome.err), (0, &*expected, ""));
+    let made = fs::metadata(directory.path().join("new")).unwrap();
+    assert_eq!((MetadataExt::uid(&made), MetadataExt::gid(&made)), (65534, 65534));
+}
+
 #[test]
 fn nothing_of_it_shows_in_the_guest() {
     let script =
@@ -185,7 +208,7 @@ fn a_bundle_of_a_user_has_root_who_is_the_user() {
     let outcome = run(&mut command);
     assert_eq!((outcome.code, &*outcome.out), (0, "0\n0\n0:0\n"), "{outcome:?}");
     let made = fs::metadata(directory.path().join("rootfs/data/x")).unwrap();
-    assert_eq!((std::os::unix::fs::MetadataExt::uid(&made), made.permissions().mode() & 0o777), (USER, 0o640));
+    assert_eq!((MetadataExt::uid(&made), made.permissions().mode() & 0o777), (USER, 0o640));
 }
 
 #[test]
@@ -205,5 +228,5 @@ fn users_of_a_bundle_are_others_on_the_host() {
     let outcome = run(amber().arg("run").arg("--bundle").arg(directory.path()).arg("shifted-test"));
     assert_eq!((outcome.code, &*outcome.out), (0, "0\n0\n0:0\n"), "{outcome:?}");
     let made = fs::metadata(directory.path().join("rootfs/data/x")).unwrap();
-    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 700_000);
+    assert_eq!(MetadataExt::uid(&made), 700_000);
 }

@@ -18,13 +18,17 @@ const PIECE: usize = 1 << 20;
 /// [later](times).
 ///
 /// # Errors
-/// Errors of both file systems, such as `ENOSPC`.
+/// Errors of both file systems, such as `ENOSPC`; `EOVERFLOW` for an owner that the user namespace does not map.
 pub(crate) fn inode(
     from: &Arc<dyn Inode>,
     most: u64,
     make: impl FnOnce(&NewInode<'_>) -> Result<Arc<dyn Inode>, Errno>,
 ) -> Result<Arc<dyn Inode>, Errno> {
     let m = from.metadata()?;
+    if !from.has_mapped_owner() {
+        // As on Linux, there is no such owner in a file system of the user namespace.
+        return Err(Errno::EOVERFLOW.here());
+    }
     let target = if m.kind == FileType::Symlink { from.read_link()? } else { Vec::new() };
     let (permissions, special) = (m.permissions, m.special);
     let to =

@@ -10,6 +10,7 @@ use amber_abi::poll::PollEvents;
 use amber_abi::stat::FileType;
 use amber_host::fs as host;
 use amber_host::poller::{Ready, Watch, readiness};
+use amber_host::users::UNMAPPED;
 use amber_platform::GuestMemory;
 
 use crate::error::SysResult;
@@ -275,7 +276,10 @@ impl Inode for HostStreamInode {
     }
 
     fn metadata(&self) -> Result<Metadata, Errno> {
-        Ok(metadata_of(&host::stat(self.file.as_fd())?, self.kind, self.pipefs.device()))
+        let shown = metadata_of(&host::stat(self.file.as_fd())?, self.kind, self.pipefs.device());
+        // Container runtimes give the standard streams to a user of the container, so that it can open them again.
+        let owner = |id| if id == UNMAPPED { 0 } else { id };
+        Ok(Metadata { uid: owner(shown.uid), gid: owner(shown.gid), ..shown })
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {

@@ -47,5 +47,7 @@ pub(crate) static REGISTRATION: Registration = Registration {
 
 fn make_tmpfs(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let memory = kernel.mm.frames.limit();
-    Ok(TmpFs::new(&kernel.vfs, kernel.mm.frames.clone(), TmpfsOptions::parse(options, memory)?.with_defaults(memory)))
+    let options = TmpfsOptions::parse(options, memory)?.with_defaults(memory);
+    kernel.id_maps.check_owner(options.uid, options.gid)?;
+    Ok(TmpFs::new(&kernel.vfs, kernel.mm.frames.clone(), options))
 }

@@ -7,6 +7,7 @@ use amber_abi::errno::Errno;
 use amber_abi::ipc::{IPC_PRIVATE, IpcPerm};
 
 use crate::credentials::Credentials;
+use crate::id_map::IdMaps;
 
 use super::limits::Limit;
 
@@ -60,9 +61,14 @@ impl Permissions {
     }
 
     /// `IPC_SET`: changes owner and mode.
-    pub fn change(&mut self, new: &IpcPerm) {
+    ///
+    /// # Errors
+    /// `EINVAL` if the user namespace does not have the owner or the group.
+    pub fn change(&mut self, new: &IpcPerm, ids: &IdMaps) -> Result<(), Errno> {
+        ids.check_owner(Some(new.uid), Some(new.gid))?;
         (self.uid, self.gid) = (new.uid, new.gid);
         self.mode = (self.mode & !0o777) | (new.mode & 0o777);
+        Ok(())
     }
 
     /// The structure for the guest.

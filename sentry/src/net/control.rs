@@ -185,6 +185,7 @@ fn count_in_flight(ctx: &TaskContext, files: &[Arc<FileDescription>]) -> Result<
 
 /// Checks claimed credentials and returns their process.
 fn check_credentials(ctx: &TaskContext, claimed: &Ucred) -> Result<Weak<ThreadGroup>, Errno> {
+    ctx.kernel().id_maps.check_owner(Some(claimed.uid), Some(claimed.gid))?;
     let own = ctx.credentials();
     let uid_ok = [own.uid, own.euid, own.suid].contains(&claimed.uid) || own.has(Capability::CAP_SETUID);
     let gid_ok = [own.gid, own.egid, own.sgid].contains(&claimed.gid) || own.has(Capability::CAP_SETGID);

@@ -11,6 +11,7 @@ use amber_host::trees::{Start, is_tree};
 
 use crate::fs::host_stream;
 use crate::fs::hostfs;
+use crate::id_map::shown;
 use crate::kernel::Kernel;
 use crate::net::socket::SocketFile;
 use crate::vfs::{FileDescription, Mount, MountOptions};
@@ -33,8 +34,9 @@ pub(super) fn open(kernel: &Kernel, file: OwnedFd, changes_trees: bool) -> Resul
     if FileType::from_mode(stat.mode) == Some(FileType::Socket) {
         let file = Arc::new(file);
         let flags = host::flags(file.as_fd())? & OF_SOCKET;
-        if let Some(socket) = kernel.network.inet.adopt(&file, stat.uid)? {
-            let socket = SocketFile::new(&kernel.vfs, socket, stat.uid, stat.gid);
+        let (uid, gid) = (shown(stat.uid), shown(stat.gid));
+        if let Some(socket) = kernel.network.inet.adopt(&file, uid)? {
+            let socket = SocketFile::new(&kernel.vfs, socket, uid, gid);
             return Ok(FileDescription::new(&kernel.vfs, socket, None, flags));
         }
         return host_stream::open(&kernel.vfs, file, &kernel.mm.frames);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use amber_abi::errno::Errno;
 use amber_abi::stat::{Device, FileType};
 use amber_host::trees::HostTrees;
+use amber_host::users::UNMAPPED;
 
 use crate::config::{BootError, DeviceSpec, MountSource, MountSpec};
 use crate::credentials::Credentials;
@@ -238,8 +239,8 @@ fn cover(beneath: &Arc<dyn Inode>, root: &Arc<dyn Inode>, source: &MountSource) 
         MountSource::TmpfsCopy(options) => {
             root.set_attributes(&SetAttributes {
                 permissions: mode(options),
-                uid: unsaid("uid=", options).then_some(m.uid),
-                gid: unsaid("gid=", options).then_some(m.gid),
+                uid: (m.uid != UNMAPPED && unsaid("uid=", options)).then_some(m.uid),
+                gid: (m.gid != UNMAPPED && unsaid("gid=", options)).then_some(m.gid),
                 ..SetAttributes::default()
             })?;
             copy::attributes(beneath, root)?;

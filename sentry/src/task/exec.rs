@@ -93,7 +93,7 @@ impl Credentials {
             // Owner and mode are read at the same moment, and the file must still be executable.
             let m = path.dentry.vfs().change_attributes(&*inode, || inode.metadata())?;
             let owner = Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid };
-            let executable = access::check_owned(self, &*inode, owner, Access::EXECUTE).is_ok();
+            let executable = owner.is_mapped() && access::check_owned(self, &*inode, owner, Access::EXECUTE).is_ok();
             if executable && owner.permissions & SET_UID != 0 {
                 new.euid = owner.uid;
             }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::config::{BootError, CapabilitySpec, ProcessSpec};
 use crate::credentials::Credentials;
+use crate::id_map::IdMaps;
 use crate::kernel::Kernel;
 use crate::loader::{LoadOptions, Program, Strings};
 use crate::mm::{MemoryFlags, MemoryLimits};
@@ -42,7 +43,7 @@ pub(crate) fn prepare(
     files: Arc<FdTable>,
     place: &Place,
 ) -> Result<Start, BootError> {
-    let executor = executor(spec)?;
+    let executor = executor(spec, &kernel.id_maps)?;
     let root = fs.root();
     // As with runc, the directory need not be accessible to the process's user.
     let cwd = Scope::kernel(&Credentials::root(), root.clone())
@@ -186,11 +187,13 @@ fn enter(kernel: &Kernel, task: &Arc<Task>, place: &Place) -> Result<(), BootErr
 /// # Errors
 /// setuid(2), setgid(2) or setgroups(2) refuses such a number, or capset(2) such sets. Ambient capabilities that cannot be
 /// had are left out, as runc does.
-fn executor(spec: &ProcessSpec) -> Result<Credentials, BootError> {
+fn executor(spec: &ProcessSpec, ids: &IdMaps) -> Result<Credentials, BootError> {
     let (uid, gid) = (spec.user.uid, spec.user.gid);
-    // This value means "unchanged" in system calls.
-    if [uid, gid].iter().chain(&spec.user.additional_gids).any(|&number| number == u32::MAX) {
-        return Err(BootError::Config(format!("user: {} is no user or group", u32::MAX)));
+    if !ids.users.maps(uid) {
+        return Err(BootError::Config(format!("user: {uid} is no user of the user namespace")));
+    }
+    if let Some(gid) = spec.user.additional_gids.iter().chain([&gid]).find(|gid| !ids.groups.maps(**gid)) {
+        return Err(BootError::Config(format!("user: {gid} is no group of the user namespace")));
     }
     let CapabilitySpec { bounding, effective, inheritable, permitted, ambient } = spec.capabilities;
     for (small, large, what) in [

@@ -4,6 +4,7 @@ use amber_abi::capability::Capability;
 use amber_abi::errno::Errno;
 use amber_abi::stat::FileType;
 use amber_abi::xattr::XATTR_CAPABILITY;
+use amber_host::users::UNMAPPED;
 
 use crate::credentials::Credentials;
 use crate::tunables::Tunables;
@@ -33,6 +34,14 @@ pub struct Ownership {
     pub gid: u32,
 }
 
+impl Ownership {
+    /// Whether the user namespace maps owner and group. Capabilities give no rights over other files, and set-ID bits of
+    /// these have no effect: see user_namespaces(7).
+    pub(crate) fn is_mapped(self) -> bool {
+        self.uid != UNMAPPED && self.gid != UNMAPPED
+    }
+}
+
 /// Set-user-ID on execution.
 pub(crate) const SET_UID: u16 = 0o4000;
 /// Set-group-ID on execution; in directories, new entries inherit the group.
@@ -46,11 +55,15 @@ pub(crate) const STICKY: u16 = 0o1000;
 /// # Errors
 /// `EACCES` if access is denied; errors of reading attributes and the access control list.
 pub(crate) fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
-    // With CAP_DAC_OVERRIDE, access to a directory does not depend on its attributes.
-    if inode.kind() == FileType::Directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
+    if overrides_directory(credentials, inode) {
         return Ok(());
     }
     check_owned(credentials, inode, inode.ownership()?, wanted)
+}
+
+/// With CAP_DAC_OVERRIDE, access to a directory depends only on whether its owner is mapped.
+fn overrides_directory(credentials: &Credentials, inode: &dyn Inode) -> bool {
+    inode.kind() == FileType::Directory && credentials.has(Capability::CAP_DAC_OVERRIDE) && inode.has_mapped_owner()
 }
 
 /// Like [`check`] for an inode that no lookup has just found, such as a working directory: with the owner and mode that
@@ -59,7 +72,7 @@ pub(crate) fn check(credentials: &Credentials, inode: &dyn Inode, wanted: Access
 /// # Errors
 /// As [`check`], and those of reading the attributes.
 pub(crate) fn check_now(credentials: &Credentials, inode: &dyn Inode, wanted: Access) -> Result<(), Errno> {
-    if inode.kind() == FileType::Directory && credentials.has(Capability::CAP_DAC_OVERRIDE) {
+    if overrides_directory(credentials, inode) {
         return Ok(());
     }
     check_owned(credentials, inode, inode.settled_ownership()?, wanted)
@@ -109,11 +122,17 @@ fn is_granted(
 /// Whether a capability grants the access regardless of the mode.
 fn overrides(credentials: &Credentials, ownership: Ownership, directory: bool, wanted: Access) -> bool {
     let executable = ownership.permissions & 0o111 != 0;
-    if credentials.has(Capability::CAP_DAC_OVERRIDE) && (directory || executable || !wanted.contains(Access::EXECUTE)) {
+    let may_override = directory || executable || !wanted.contains(Access::EXECUTE);
+    if may_override && is_capable(credentials, Capability::CAP_DAC_OVERRIDE, ownership) {
         return true;
     }
     let reads = if directory { !wanted.contains(Access::WRITE) } else { wanted == Access::READ };
-    reads && credentials.has(Capability::CAP_DAC_READ_SEARCH)
+    reads && is_capable(credentials, Capability::CAP_DAC_READ_SEARCH, ownership)
+}
+
+/// Whether the caller has a capability with regard to a file with this owner.
+pub(crate) fn is_capable(credentials: &Credentials, capability: Capability, ownership: Ownership) -> bool {
+    ownership.is_mapped() && credentials.has(capability)
 }
 
 /// Checks permissions, and whether the file can be changed through this mount.
@@ -135,7 +154,7 @@ pub(crate) fn is_stored(kind: FileType) -> bool {
 
 /// Whether the caller owns the file or has CAP_FOWNER.
 pub(crate) fn is_owner(credentials: &Credentials, uid: u32) -> bool {
-    credentials.fsuid == uid || credentials.has(Capability::CAP_FOWNER)
+    credentials.fsuid == uid || (uid != UNMAPPED && credentials.has(Capability::CAP_FOWNER))
 }
 
 /// Checks whether an entry may be created in a directory, which must not be removed and must be searchable and
@@ -155,8 +174,8 @@ pub(crate) fn check_delete(credentials: &Credentials, directory: &Path, victim: 
     check_path(credentials, directory, Access::WRITE | Access::EXECUTE)?;
     let parent = directory.inode()?.settled_ownership()?;
     if parent.permissions & STICKY != 0 && parent.uid != credentials.fsuid {
-        let owner = victim.ownership()?.uid;
-        if owner != credentials.fsuid && !credentials.has(Capability::CAP_FOWNER) {
+        let owned = victim.ownership()?;
+        if owned.uid != credentials.fsuid && !is_capable(credentials, Capability::CAP_FOWNER, owned) {
             return Err(Errno::EPERM.here());
         }
     }
@@ -168,7 +187,7 @@ pub(crate) fn check_delete(credentials: &Credentials, directory: &Path, victim: 
 pub(crate) fn may_follow_link(credentials: &Credentials, directory: Ownership, link: Ownership) -> bool {
     credentials.fsuid == link.uid
         || directory.permissions & (STICKY | 0o002) != (STICKY | 0o002)
-        || directory.uid == link.uid
+        || (directory.uid == link.uid && link.uid != UNMAPPED)
 }
 
 /// `fs.protected_hardlinks`: without owning a file, a caller may link it only if it is a regular file without effective
@@ -203,7 +222,8 @@ pub(crate) fn check_create_existing(
     };
     let writers = [0, 0o002, 0o022][level.clamp(0, 2) as usize];
     let shared = directory.permissions & STICKY != 0 && directory.permissions & writers != 0;
-    if shared && owner != credentials.fsuid && owner != directory.uid {
+    let is_of_directory = owner == directory.uid && owner != UNMAPPED;
+    if shared && owner != credentials.fsuid && !is_of_directory {
         return Err(Errno::EACCES.here());
     }
     Ok(())
@@ -214,7 +234,8 @@ pub(crate) fn check_create_existing(
 pub(crate) fn without_set_id(credentials: &Credentials, ownership: Ownership) -> Option<u16> {
     let mut left = ownership.permissions & !SET_UID;
     // Without group execute permission, the bit stays only if the caller is in the group or has CAP_FSETID.
-    let could_set = || credentials.in_group(ownership.gid) || credentials.has(Capability::CAP_FSETID);
+    let could_set =
+        || credentials.in_group(ownership.gid) || is_capable(credentials, Capability::CAP_FSETID, ownership);
     if left & SET_GID != 0 && (left & 0o010 != 0 || !could_set()) {
         left &= !SET_GID;
     }
@@ -255,4 +276,33 @@ pub(crate) fn drop_capabilities(inode: &dyn Inode) -> Result<(), Errno> {
         inode.remove_xattr(XATTR_CAPABILITY)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_void_for_unmapped_owners() {
+        let root = Credentials::root();
+        let owned = |uid, gid| Ownership { permissions: 0o600, uid, gid };
+        for (ownership, granted) in [(owned(1, 2), true), (owned(UNMAPPED, 2), false), (owned(1, UNMAPPED), false)] {
+            assert_eq!(is_capable(&root, Capability::CAP_CHOWN, ownership), granted);
+            assert_eq!(overrides(&root, ownership, false, Access::READ), granted);
+            assert_eq!(overrides(&root, ownership, true, Access::WRITE | Access::EXECUTE), granted);
+        }
+        // CAP_FOWNER depends on the owner only.
+        assert!(is_owner(&root, 1) && !is_owner(&root, UNMAPPED));
+        let set_gid = |gid| Ownership { permissions: SET_GID | 0o600, uid: 1, gid };
+        assert_eq!(without_set_id(&root, set_gid(5)), None);
+        assert_eq!(without_set_id(&root, set_gid(UNMAPPED)), Some(0o600));
+    }
+
+    #[test]
+    fn two_unmapped_owners_are_not_taken_for_the_same() {
+        let user = Credentials { fsuid: 7, ..Credentials::root() };
+        let shared = |uid| Ownership { permissions: 0o1777, uid, gid: 0 };
+        assert!(may_follow_link(&user, shared(3), shared(3)));
+        assert!(!may_follow_link(&user, shared(UNMAPPED), shared(UNMAPPED)));
+    }
 }

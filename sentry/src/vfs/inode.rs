@@ -200,6 +200,11 @@ pub trait Inode: Send + Sync + Any {
         Ok(Ownership { permissions: m.permissions, uid: m.uid, gid: m.gid })
     }
 
+    /// Whether the user namespace maps owner and group; cheaper than [`ownership`](Self::ownership).
+    fn has_mapped_owner(&self) -> bool {
+        true
+    }
+
     /// Brings [`ownership`](Self::ownership) up to date with changes made on the host. A lookup has the same effect.
     fn refresh(&self) -> Result<(), Errno> {
         Ok(())

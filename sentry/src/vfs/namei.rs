@@ -54,7 +54,7 @@ impl<'a> Creation<'a> {
                 permissions |= SET_GID;
             } else if permissions & (SET_GID | 0o010) == (SET_GID | 0o010)
                 && !credentials.in_group(gid)
-                && !credentials.has(Capability::CAP_FSETID)
+                && !access::is_capable(credentials, Capability::CAP_FSETID, parent)
             {
                 permissions &= !SET_GID;
             }

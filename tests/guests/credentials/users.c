@@ -2,6 +2,11 @@
 #include "../check.h"
 #include <grp.h>
 #include <sys/fsuid.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
 
 // The raw calls: those of the C library change all threads, and check by themselves.
 #define SETUID(u) syscall(SYS_setuid, (u))
@@ -211,6 +216,40 @@ TEST(supplementary_groups) {
         CHECK_OK(SETRESUID(1000, 1000, 1000));
         CHECK_ERR(open("theirs", O_RDONLY), EACCES);
     });
+}
+
+TEST(no_such_owners) {
+    // The ID that means "unchanged" elsewhere is none of an owner or a sender.
+    struct shmid_ds memory = {.shm_perm = {.uid = KEEP}};
+    struct msqid_ds queue = {.msg_perm = {.gid = KEEP}, .msg_qbytes = 100};
+    struct semid_ds set = {.sem_perm = {.uid = KEEP}};
+    int shm = MUST(shmget(IPC_PRIVATE, 4096, 0600));
+    int msg = MUST(msgget(IPC_PRIVATE, 0600));
+    int sem = MUST(semget(IPC_PRIVATE, 1, 0600));
+    CHECK_ERR(shmctl(shm, IPC_SET, &memory), EINVAL);
+    CHECK_ERR(msgctl(msg, IPC_SET, &queue), EINVAL);
+    CHECK_ERR(semctl(sem, 0, IPC_SET, &set), EINVAL);
+    CHECK_OK(shmctl(shm, IPC_STAT, &memory));
+    CHECK_EQ(memory.shm_perm.uid, 0);
+    CHECK_OK(shmctl(shm, IPC_RMID, NULL));
+    CHECK_OK(msgctl(msg, IPC_RMID, NULL));
+    CHECK_OK(semctl(sem, 0, IPC_RMID));
+    int pair[2];
+    CHECK_OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+    struct ucred senders[] = {{getpid(), KEEP, 0}, {getpid(), 0, KEEP}, {getpid(), 7, 8}};
+    for (int i = 0; i < 3; i++) {
+        union {
+            struct cmsghdr header;
+            char space[CMSG_SPACE(sizeof(struct ucred))];
+        } control = {.header = {CMSG_LEN(sizeof *senders), SOL_SOCKET, SCM_CREDENTIALS}};
+        struct iovec byte = {"x", 1};
+        struct msghdr message = {NULL, 0, &byte, 1, &control, sizeof control, 0};
+        memcpy(CMSG_DATA(&control.header), &senders[i], sizeof *senders);
+        if (i < 2)
+            CHECK_ERR(sendmsg(pair[0], &message, 0), EINVAL);
+        else
+            CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
+    }
 }
 
 TEST(signals_between_users) {

@@ -43,6 +43,7 @@ const DIRECTORIES: &[(&str, u16)] = &[("pts", 0o755), ("shm", 0o1777), ("mqueue"
 pub(crate) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let memory = kernel.mm.frames.limit();
     let mut options = TmpfsOptions::parse(options, memory)?.with_defaults(memory);
+    kernel.id_maps.check_owner(options.uid, options.gid)?;
     options.mode.get_or_insert(0o755);
     let fs = TmpFs::named("devtmpfs", &kernel.vfs, kernel.mm.frames.clone(), options);
     let root = fs.root();

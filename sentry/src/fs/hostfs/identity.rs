@@ -9,7 +9,8 @@ use amber_host::fs as host;
 use amber_host::fs::HostStat;
 
 use super::HostFs;
-use super::inode::{HostInode, ownership_of};
+use super::inode::{HostInode, State, ownership_of};
+use crate::vfs::access::Ownership;
 
 /// A file of the host. The number of a file that was removed may be given to a new one, which was born later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +69,20 @@ impl HostInode {
         if state.ownership == ownership {
             return Seen::Same;
         }
-        state.ownership = ownership;
+        self.note_ownership(&mut state, ownership);
         Seen::Changed
+    }
+
+    fn note_ownership(&self, state: &mut State, ownership: Ownership) {
+        state.ownership = ownership;
+        self.has_mapped_owner.store(ownership.is_mapped(), Ordering::Relaxed);
     }
 
     /// Notes owner and mode after the sentry changed them.
     pub(super) fn settle_ownership(&self, stat: &HostStat) {
         let mut state = self.state.lock();
         self.settled.fetch_add(1, Ordering::Release);
-        state.ownership = ownership_of(stat);
+        self.note_ownership(&mut state, ownership_of(stat));
         state.note_change(stat);
     }
 
@@ -86,7 +92,7 @@ impl HostInode {
         let identity = self.fs.identity_of(stat);
         let mut state = self.state.lock();
         state.identity = identity;
-        state.ownership = ownership_of(stat);
+        self.note_ownership(&mut state, ownership_of(stat));
         state.note_change(stat);
     }
 

@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::fs::File as StdFile;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use amber_abi::acl::Acl;
@@ -14,6 +14,7 @@ use amber_abi::time::Timespec;
 use amber_abi::xattr::XATTR_CAPABILITY;
 use amber_host::fs as host;
 use amber_host::fs::{HostStat, HostTime};
+use amber_host::users::is_imposed;
 use amber_host::xattr;
 
 use super::HostFs;
@@ -26,7 +27,7 @@ use super::mapping::Mapped;
 use super::sealed::Sealed;
 use crate::self_ref::SelfRef;
 use crate::sync::{Mutex, Rank};
-use crate::vfs::access::Ownership;
+use crate::vfs::access::{Ownership, SET_GID, SET_UID};
 use crate::vfs::{File, FileSystem, Inode, Metadata, NewInode, SetAttributes, SetTime};
 
 /// A host file, identified by the name at which it was found.
@@ -38,6 +39,8 @@ pub(super) struct HostInode {
     pub(super) first: Identity,
     pub(super) state: Mutex<State>,
     pub(super) used: AtomicBool,
+    /// Whether owner and group, as last read, are mapped.
+    pub(super) has_mapped_owner: AtomicBool,
     /// Incremented when the sentry changes the owner or mode, so that an older read does not replace a newer one.
     pub(super) settled: AtomicU64,
     /// How many more lookups in this directory pin what they find.
@@ -135,6 +138,7 @@ impl HostInode {
             first,
             state: Mutex::new(Rank::Inode, state),
             used: AtomicBool::new(false),
+            has_mapped_owner: AtomicBool::new(ownership_of(stat).is_mapped()),
             settled: AtomicU64::new(0),
             pinning: AtomicU32::new(0),
             // Locked over an append, which takes the locks of the state and of pages.
@@ -188,26 +192,40 @@ impl HostInode {
         if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV.here()) }
     }
 
-    /// Sets owner and mode of a new, open file, as far as the operator may. `asked` is the mode requested from the
-    /// host, and `stat` what the host made.
+    /// Sets owner and mode of a new, open file. `asked` is the mode requested from the host, and `stat` what the host made.
     fn settle(&self, file: &StdFile, mut stat: HostStat, new: &NewInode<'_>, asked: AskedMode) -> Result<(), Errno> {
+        let mut kept = u16::MAX;
         let (uid, gid) = ((stat.uid != new.uid).then_some(new.uid), (stat.gid != new.gid).then_some(new.gid));
         if uid.is_some() || gid.is_some() {
             match host::set_owner(file.as_fd(), uid, gid) {
-                // Without root on the host, the operator owns the files, whatever the guest's users.
-                Err(Errno::EPERM) => {}
+                // Set-ID bits would give the rights of the owner that the file system chose.
+                Err(Errno::EPERM) if is_imposed(stat.uid) => kept = !(SET_UID | SET_GID),
                 answer => answer?,
             }
             // A change of the owner clears set-ID bits.
             stat = host::stat(file.as_fd())?;
         }
-        let wanted = asked.settled((stat.mode & 0o7777) as u16);
+        let wanted = asked.settled((stat.mode & 0o7777) as u16) & kept;
         if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(wanted) {
             self.set_permissions(file, wanted)?;
             stat = host::stat(file.as_fd())?;
         }
         self.settle_ownership(&stat);
         Ok(())
+    }
+
+    /// Removes a new file, unless the host has another under the name by now.
+    fn discard(&self, directory: BorrowedFd<'_>, name: &[u8]) {
+        if host::stat_at(directory, name).is_ok_and(|stat| self.stands_for(&stat)) {
+            let removed = if self.kind == FileType::Directory {
+                host::remove_directory_at(directory, name)
+            } else {
+                host::unlink_at(directory, name)
+            };
+            if let Err(errno) = removed {
+                log::warn!("a new file whose owner cannot be set stays on the host: {errno}");
+            }
+        }
     }
 }
 
@@ -251,6 +269,10 @@ impl Inode for HostInode {
 
     fn ownership(&self) -> Result<Ownership, Errno> {
         Ok(self.state.lock().ownership)
+    }
+
+    fn has_mapped_owner(&self) -> bool {
+        self.has_mapped_owner.load(Ordering::Relaxed)
     }
 
     fn refresh(&self) -> Result<(), Errno> {
@@ -345,7 +367,8 @@ impl Inode for HostInode {
         self.fs.admit(file.as_fd(), found.mount)?;
         let inode = self.fs.inode(Some(self.this()), name, &found.stat);
         let file = inode.hold_made(file, &found);
-        inode.settle(&file, found.stat, new, asked)?;
+        // With another owner than its creator it must not stay.
+        inode.settle(&file, found.stat, new, asked).inspect_err(|_| inode.discard(directory, name))?;
         Ok(inode)
     }
 

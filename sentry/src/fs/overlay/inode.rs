@@ -234,6 +234,10 @@ impl Inode for OverlayInode {
         self.layer()?.ownership()
     }
 
+    fn has_mapped_owner(&self) -> bool {
+        self.layer().is_ok_and(|layer| layer.has_mapped_owner())
+    }
+
     fn refresh(&self) -> Result<(), Errno> {
         self.layer()?.refresh()
     }

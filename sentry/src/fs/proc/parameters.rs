@@ -8,6 +8,7 @@ use amber_abi::errno::Errno;
 
 use super::process::written;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
+use crate::id_map::OVERFLOW_ID;
 use crate::kernel::Kernel;
 use crate::tunables::Tunable;
 
@@ -95,8 +96,8 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     number("fs/mqueue/msgsize_max", |k| &k.tunables.mqueue_bytes),
     number("fs/mqueue/queues_max", |k| &k.tunables.mqueue_queues),
     number("fs/nr_open", |k| &k.tunables.nr_open),
-    fixed("fs/overflowgid", |_| "65534".into()),
-    fixed("fs/overflowuid", |_| "65534".into()),
+    fixed("fs/overflowgid", |_| OVERFLOW_ID.to_string()),
+    fixed("fs/overflowuid", |_| OVERFLOW_ID.to_string()),
     variable("fs/pipe-max-size", |k| k.fs.pipes.max_size.load(Ordering::Relaxed).to_string(), set_pipe_size),
     variable(
         "fs/pipe-user-pages-hard",
@@ -152,8 +153,8 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     ),
     fixed("kernel/osrelease", |k| k.profile.release_text().to_owned()),
     fixed("kernel/ostype", |_| "Linux".into()),
-    fixed("kernel/overflowgid", |_| "65534".into()),
-    fixed("kernel/overflowuid", |_| "65534".into()),
+    fixed("kernel/overflowgid", |_| OVERFLOW_ID.to_string()),
+    fixed("kernel/overflowuid", |_| OVERFLOW_ID.to_string()),
     number("kernel/panic", |k| &k.tunables.panic),
     number("kernel/panic_on_oops", |k| &k.tunables.panic_on_oops),
     fixed("kernel/perf_event_paranoid", |_| "3".into()),

@@ -82,7 +82,7 @@ fn change_mode(ctx: &TaskContext, found: &Found, mode: FileMode) -> SysResult {
             return Err(Errno::EOPNOTSUPP.here());
         }
         let mut permissions = (mode.0 & 0o7777) as u16;
-        if !credentials.in_group(old.gid) && !credentials.has(Capability::CAP_FSETID) {
+        if !credentials.in_group(old.gid) && !access::is_capable(&credentials, Capability::CAP_FSETID, old) {
             permissions &= !SET_GID;
         }
         Ok(SetAttributes { permissions: Some(permissions), ..SetAttributes::default() })
@@ -126,8 +126,9 @@ fn change_owner(ctx: &TaskContext, found: &Found, uid: u32, gid: u32) -> SysResu
     let credentials = ctx.credentials();
     let given = |value: u32| (value != u32::MAX).then_some(value);
     let (uid, gid) = (given(uid), given(gid));
-    let privileged = credentials.has(Capability::CAP_CHOWN);
     change(ctx, found, |old| {
+        ctx.kernel().id_maps.check_owner(uid, gid)?;
+        let privileged = access::is_capable(&credentials, Capability::CAP_CHOWN, old);
         let own = credentials.fsuid == old.uid;
         if uid.is_some_and(|uid| !(privileged || own && uid == old.uid))
             || gid.is_some_and(|gid| !(privileged || own && (gid == old.gid || credentials.in_group(gid))))

@@ -8,6 +8,7 @@ use amber_abi::time::Timespec;
 use super::support::{Found, find_at, find_path_at, scope_at};
 use crate::credentials::Credentials;
 use crate::error::SysResult;
+use crate::id_map;
 use crate::syscalls::args::{BufOut, DeviceNumber, DirFd, Fd, Out, Path, PtrOut};
 use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
@@ -49,8 +50,8 @@ fn write_stat(ctx: &TaskContext, found: &Found, out: Out<Stat>) -> SysResult {
         st_ino: m.number,
         st_nlink: m.links.into(),
         st_mode: m.kind.mode() | u32::from(m.permissions),
-        st_uid: m.uid,
-        st_gid: m.gid,
+        st_uid: id_map::shown(m.uid),
+        st_gid: id_map::shown(m.gid),
         st_rdev: m.special.raw(),
         st_size: m.size as i64,
         st_blksize: m.block_size.into(),
@@ -113,8 +114,8 @@ fn extended(found: &Found, m: &Metadata, requested: StatxMask) -> Statx {
         stx_attributes: attributes.bits(),
         stx_attributes_mask: StatxAttributes::STATX_ATTR_MOUNT_ROOT.bits(),
         stx_nlink: m.links,
-        stx_uid: m.uid,
-        stx_gid: m.gid,
+        stx_uid: id_map::shown(m.uid),
+        stx_gid: id_map::shown(m.gid),
         stx_mode: (m.kind.mode() | u32::from(m.permissions)) as u16,
         stx_ino: m.number,
         stx_size: m.size,

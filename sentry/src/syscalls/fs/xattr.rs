@@ -135,8 +135,13 @@ fn check(ctx: &TaskContext, found: &Found, name: &[u8], writing: bool) -> Result
     }
     if name.starts_with(b"security.") {
         // File capabilities need CAP_SETFCAP: CAP_SYS_ADMIN does not suffice to grant them.
-        let needed = if name == XATTR_CAPABILITY { Capability::CAP_SETFCAP } else { Capability::CAP_SYS_ADMIN };
-        return if writing && !credentials.has(needed) { Err(Errno::EPERM.here()) } else { Ok(()) };
+        let allowed = !writing
+            || if name == XATTR_CAPABILITY {
+                access::is_capable(&credentials, Capability::CAP_SETFCAP, found.inode.settled_ownership()?)
+            } else {
+                credentials.has(Capability::CAP_SYS_ADMIN)
+            };
+        return if allowed { Ok(()) } else { Err(Errno::EPERM.here()) };
     }
     if name.starts_with(b"trusted.") {
         let denied = || if writing { Errno::EPERM.here() } else { Errno::ENODATA.here() };

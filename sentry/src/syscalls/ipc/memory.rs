@@ -200,7 +200,7 @@ pub(crate) fn shmctl(ctx: &mut TaskContext, id: i32, command: ShmCommand, buffer
             let mut segments = memory.lock();
             let segment = segments.get_mut(id)?;
             segment.permissions().check_owner(&credentials)?;
-            segment.permissions_mut().change(&new.shm_perm);
+            segment.permissions_mut().change(&new.shm_perm, &ctx.kernel().id_maps)?;
             segment.changed_at = crate::clock::realtime().tv_sec;
             Ok(0)
         }

@@ -212,7 +212,7 @@ pub(crate) fn msgctl(ctx: &mut TaskContext, id: i32, command: MsgCommand, buffer
                 {
                     return Err(Errno::EPERM.here().into());
                 }
-                queue.permissions_mut().change(&new.msg_perm);
+                queue.permissions_mut().change(&new.msg_perm, &ctx.kernel().id_maps)?;
                 queue.most_bytes = new.msg_qbytes;
                 queue.changed_at = realtime().tv_sec;
                 queue.all_queues()

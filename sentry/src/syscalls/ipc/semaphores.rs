@@ -168,7 +168,7 @@ pub(crate) fn semctl(ctx: &mut TaskContext, id: i32, number: i32, command: SemCo
             let mut state = semaphores.lock();
             let set = state.sets.get_mut(id)?;
             set.permissions().check_owner(&credentials)?;
-            set.permissions_mut().change(&new.sem_perm);
+            set.permissions_mut().change(&new.sem_perm, &ctx.kernel().id_maps)?;
             set.changed_at = realtime().tv_sec;
             Ok(0)
         }

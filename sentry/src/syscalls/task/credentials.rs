@@ -9,7 +9,7 @@ use crate::error::SysResult;
 use crate::syscalls::args::{PtrIn, PtrOut};
 use crate::task::TaskContext;
 
-/// The value for "unchanged" in calls that set several IDs; invalid elsewhere.
+/// The value for "unchanged" in calls that set several IDs.
 const UNCHANGED: u32 = u32::MAX;
 
 macro_rules! getters {
@@ -48,9 +48,7 @@ fn commit_groups(ctx: &TaskContext, new: Credentials) -> SysResult {
 
 /// setuid(2).
 pub(crate) fn setuid(ctx: &mut TaskContext, uid: u32) -> SysResult {
-    if uid == UNCHANGED {
-        return Err(Errno::EINVAL.here().into());
-    }
+    ctx.kernel().id_maps.users.check(uid)?;
     let old = ctx.credentials();
     let mut new = Credentials::clone(&old);
     if old.has(Capability::CAP_SETUID) {
@@ -64,6 +62,7 @@ pub(crate) fn setuid(ctx: &mut TaskContext, uid: u32) -> SysResult {
 
 /// setreuid(2).
 pub(crate) fn setreuid(ctx: &mut TaskContext, ruid: u32, euid: u32) -> SysResult {
+    ctx.kernel().id_maps.users.check_changes(&[ruid, euid])?;
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETUID);
     let may_real = able || [UNCHANGED, old.uid, old.euid].contains(&ruid);
@@ -83,6 +82,7 @@ pub(crate) fn setreuid(ctx: &mut TaskContext, ruid: u32, euid: u32) -> SysResult
 
 /// setresuid(2).
 pub(crate) fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) -> SysResult {
+    ctx.kernel().id_maps.users.check_changes(&[ruid, euid, suid])?;
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETUID);
     if !able && [ruid, euid, suid].iter().any(|id| ![UNCHANGED, old.uid, old.euid, old.suid].contains(id)) {
@@ -99,9 +99,9 @@ pub(crate) fn setresuid(ctx: &mut TaskContext, ruid: u32, euid: u32, suid: u32) 
 /// setfsuid(2). Always returns the previous ID.
 pub(crate) fn setfsuid(ctx: &mut TaskContext, fsuid: u32) -> SysResult {
     let old = ctx.credentials();
-    if old.has(Capability::CAP_SETUID) || [old.uid, old.euid, old.suid, old.fsuid].contains(&fsuid) {
-        let mut new = Credentials::clone(&old);
-        set(&mut new.fsuid, fsuid);
+    let may = old.has(Capability::CAP_SETUID) || [old.uid, old.euid, old.suid, old.fsuid].contains(&fsuid);
+    if may && ctx.kernel().id_maps.users.maps(fsuid) {
+        let mut new = Credentials { fsuid, ..Credentials::clone(&old) };
         new.follow_file_system_user_change(&old);
         ctx.commit_credentials(new);
     }
@@ -110,9 +110,7 @@ pub(crate) fn setfsuid(ctx: &mut TaskContext, fsuid: u32) -> SysResult {
 
 /// setgid(2).
 pub(crate) fn setgid(ctx: &mut TaskContext, gid: u32) -> SysResult {
-    if gid == UNCHANGED {
-        return Err(Errno::EINVAL.here().into());
-    }
+    ctx.kernel().id_maps.groups.check(gid)?;
     let old = ctx.credentials();
     let mut new = Credentials::clone(&old);
     if old.has(Capability::CAP_SETGID) {
@@ -126,6 +124,7 @@ pub(crate) fn setgid(ctx: &mut TaskContext, gid: u32) -> SysResult {
 
 /// setregid(2).
 pub(crate) fn setregid(ctx: &mut TaskContext, rgid: u32, egid: u32) -> SysResult {
+    ctx.kernel().id_maps.groups.check_changes(&[rgid, egid])?;
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETGID);
     let may_real = able || [UNCHANGED, old.gid, old.egid].contains(&rgid);
@@ -145,6 +144,7 @@ pub(crate) fn setregid(ctx: &mut TaskContext, rgid: u32, egid: u32) -> SysResult
 
 /// setresgid(2).
 pub(crate) fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) -> SysResult {
+    ctx.kernel().id_maps.groups.check_changes(&[rgid, egid, sgid])?;
     let old = ctx.credentials();
     let able = old.has(Capability::CAP_SETGID);
     if !able && [rgid, egid, sgid].iter().any(|id| ![UNCHANGED, old.gid, old.egid, old.sgid].contains(id)) {
@@ -161,10 +161,9 @@ pub(crate) fn setresgid(ctx: &mut TaskContext, rgid: u32, egid: u32, sgid: u32) 
 /// setfsgid(2). Always returns the previous ID.
 pub(crate) fn setfsgid(ctx: &mut TaskContext, fsgid: u32) -> SysResult {
     let old = ctx.credentials();
-    if old.has(Capability::CAP_SETGID) || [old.gid, old.egid, old.sgid, old.fsgid].contains(&fsgid) {
-        let mut new = Credentials::clone(&old);
-        set(&mut new.fsgid, fsgid);
-        ctx.commit_credentials(new);
+    let may = old.has(Capability::CAP_SETGID) || [old.gid, old.egid, old.sgid, old.fsgid].contains(&fsgid);
+    if may && ctx.kernel().id_maps.groups.maps(fsgid) {
+        ctx.commit_credentials(Credentials { fsgid, ..Credentials::clone(&old) });
     }
     Ok(u64::from(old.fsgid))
 }
@@ -216,9 +215,7 @@ pub(crate) fn setgroups(ctx: &mut TaskContext, size: i32, list: PtrIn) -> SysRes
     }
     let size = usize::try_from(size).ok().filter(|&s| s <= NGROUPS_MAX).ok_or_else(|| Errno::EINVAL.here())?;
     let mut groups: Vec<u32> = ctx.read_array(list.0, size)?;
-    if groups.contains(&UNCHANGED) {
-        return Err(Errno::EINVAL.here().into());
-    }
+    groups.iter().try_for_each(|&gid| ctx.kernel().id_maps.groups.check(gid))?;
     groups.sort_unstable();
     ctx.commit_credentials(Credentials { groups, ..Credentials::clone(&old) });
     Ok(0)

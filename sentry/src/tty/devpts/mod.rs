@@ -40,6 +40,7 @@ struct State {
 /// `EINVAL` for an unknown option or an invalid value.
 pub(crate) fn make(kernel: &Arc<Kernel>, options: &str) -> Result<Arc<dyn FileSystem>, Errno> {
     let options: Options = options.parse()?;
+    kernel.id_maps.check_owner(options.uid, options.gid)?;
     let fs = Arc::new_cyclic(|me| DevPts {
         device: kernel.vfs.anonymous_device(),
         options,

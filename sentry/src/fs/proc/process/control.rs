@@ -9,6 +9,7 @@ use amber_abi::task::{RLIM_INFINITY, Resource};
 
 use super::state::usage;
 use crate::fs::pseudo::Query;
+use crate::id_map::IdMaps;
 use crate::task::Task;
 
 fn line(value: impl std::fmt::Display) -> Result<Vec<u8>, Errno> {
@@ -226,9 +227,20 @@ pub(super) fn unset(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
     Ok(u32::MAX.to_string().into_bytes())
 }
 
-/// `/proc/PID/uid_map`, `gid_map` and `projid_map`: the identity mapping of the only user namespace.
-pub(super) fn id_map(_: &Query<'_>) -> Result<Vec<u8>, Errno> {
-    line(format!("{:>10} {:>10} {:>10}", 0, 0, u32::MAX))
+/// `/proc/PID/uid_map`; there is one user namespace.
+pub(super) fn uid_map(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(query.kernel.id_maps.users.to_string().into_bytes())
+}
+
+/// `/proc/PID/gid_map`.
+pub(super) fn gid_map(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    Ok(query.kernel.id_maps.groups.to_string().into_bytes())
+}
+
+/// `/proc/PID/projid_map`: only the initial namespace has project IDs without being given any.
+pub(super) fn projid_map(query: &Query<'_>) -> Result<Vec<u8>, Errno> {
+    let initial = IdMaps::default();
+    Ok(if query.kernel.id_maps == initial { initial.users.to_string().into_bytes() } else { Vec::new() })
 }
 
 /// The mapping of the initial namespace cannot be changed.
