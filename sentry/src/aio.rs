@@ -34,7 +34,7 @@ impl Drop for Share {
 }
 
 /// A context: a ring in guest memory, whose address is its ID.
-pub struct AioContext {
+pub(crate) struct AioContext {
     address: u64,
     /// Length of the mapping in bytes.
     len: u64,
@@ -52,17 +52,17 @@ pub struct AioContext {
 
 impl AioContext {
     /// Maximum number of requests in one io_submit(2).
-    pub fn most(&self) -> u64 {
+    pub(crate) fn most(&self) -> u64 {
         self.most
     }
 
     /// The wait queue for events.
-    pub fn arrived(&self) -> &WaitQueue {
+    pub(crate) fn arrived(&self) -> &WaitQueue {
         &self.arrived
     }
 
     /// Whether the context was destroyed.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
@@ -81,13 +81,13 @@ impl AioContext {
     }
 
     /// Whether the ring has room for another event.
-    pub fn has_room(&self, mm: &MemoryManager) -> bool {
+    pub(crate) fn has_room(&self, mm: &MemoryManager) -> bool {
         let tail = self.tail.lock();
         (*tail + 1) % self.places != self.head(mm)
     }
 
     /// Adds the event of a completed request. The caller has checked that there is room.
-    pub fn complete(&self, mm: &MemoryManager, event: &IoEvent) {
+    pub(crate) fn complete(&self, mm: &MemoryManager, event: &IoEvent) {
         {
             let mut tail = self.tail.lock();
             // Errors are ignored: the guest has unmapped the ring.
@@ -99,7 +99,7 @@ impl AioContext {
     }
 
     /// Removes and returns up to `most` events.
-    pub fn take(&self, mm: &MemoryManager, most: usize) -> Vec<IoEvent> {
+    pub(crate) fn take(&self, mm: &MemoryManager, most: usize) -> Vec<IoEvent> {
         let tail = self.tail.lock();
         let mut head = self.head(mm);
         let mut events = Vec::new();
@@ -118,7 +118,7 @@ impl AioContext {
 }
 
 /// The contexts of an address space.
-pub struct AioContexts {
+pub(crate) struct AioContexts {
     contexts: Mutex<HashMap<u64, Arc<AioContext>>>,
 }
 
@@ -133,7 +133,7 @@ impl AioContexts {
     ///
     /// # Errors
     /// `EINVAL` if there is none.
-    pub fn get(&self, number: u64) -> Result<Arc<AioContext>, Errno> {
+    pub(crate) fn get(&self, number: u64) -> Result<Arc<AioContext>, Errno> {
         self.contexts.lock().get(&number).cloned().ok_or_else(|| Errno::EINVAL.here())
     }
 
@@ -142,7 +142,7 @@ impl AioContexts {
     ///
     /// # Errors
     /// `EINVAL` if `count` is too large for any ring, `EAGAIN` beyond the limit, `ENOMEM`.
-    pub fn make(
+    pub(crate) fn make(
         &self,
         mm: &MemoryManager,
         count: u32,
@@ -204,7 +204,7 @@ impl AioContexts {
     ///
     /// # Errors
     /// `EINVAL` if there is none.
-    pub fn destroy(&self, mm: &MemoryManager, number: u64) -> Result<(), Errno> {
+    pub(crate) fn destroy(&self, mm: &MemoryManager, number: u64) -> Result<(), Errno> {
         let context = self.contexts.lock().remove(&number).ok_or_else(|| Errno::EINVAL.here())?;
         context.ended.store(true, Ordering::Relaxed);
         context.arrived.notify_all();

@@ -31,7 +31,7 @@ pub(crate) fn to_timespec(nanos: u64) -> Timespec {
 /// A system-wide clock. Guests see the host's clocks.
 #[allow(clippy::missing_docs_in_private_items, reason = "the names are those of the clocks in clock_gettime(2)")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
+pub(crate) enum Clock {
     Realtime,
     Monotonic,
     MonotonicRaw,
@@ -43,7 +43,7 @@ pub enum Clock {
 
 impl Clock {
     /// The current time.
-    pub fn now(self) -> u64 {
+    pub(crate) fn now(self) -> u64 {
         read(match self {
             // The time of the last tick, as in the vDSO.
             Clock::RealtimeCoarse => return Clock::Realtime.now() / TICK * TICK,
@@ -57,7 +57,7 @@ impl Clock {
     }
 
     /// The CLOCK_MONOTONIC time at which this clock reaches `at`, by their present difference.
-    pub fn to_monotonic(self, at: u64) -> u64 {
+    pub(crate) fn to_monotonic(self, at: u64) -> u64 {
         match self {
             Clock::Monotonic => at,
             clock => {

@@ -8,7 +8,7 @@ use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
     reason = "the fields carry the names of credentials(7) and capabilities(7)"
 )]
 #[derive(Clone, Debug)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     pub uid: u32,
     pub euid: u32,
     pub suid: u32,
@@ -28,7 +28,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// Those of root with all capabilities.
-    pub fn root() -> Self {
+    pub(crate) fn root() -> Self {
         Credentials {
             uid: 0,
             euid: 0,
@@ -49,12 +49,12 @@ impl Credentials {
     }
 
     /// Whether the effective set contains a capability.
-    pub fn has(&self, capability: Capability) -> bool {
+    pub(crate) fn has(&self, capability: Capability) -> bool {
         self.effective.contains(capability)
     }
 
     /// Whether `gid` is the file-system group or one of the supplementary groups.
-    pub fn in_group(&self, gid: u32) -> bool {
+    pub(crate) fn in_group(&self, gid: u32) -> bool {
         self.fsgid == gid || self.groups.contains(&gid)
     }
 }

@@ -8,7 +8,7 @@ pub(crate) type SysResult = Result<u64, SysError>;
 
 /// Why a system call has no result value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SysError {
+pub(crate) enum SysError {
     /// An errno for the guest.
     Errno(Errno),
     /// Interrupted by a signal, whose handler decides how the call continues.
@@ -17,7 +17,7 @@ pub enum SysError {
 
 /// How an interrupted call continues after the signal (signal(7), "Interruption of system calls").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Restart {
+pub(crate) enum Restart {
     /// `ERESTARTSYS`: restarted if the handler has `SA_RESTART` or there is no handler, else `EINTR`.
     IfAsked,
     /// `ERESTARTNOHAND`: restarted only if no handler runs, else `EINTR`.
@@ -30,7 +30,7 @@ pub enum Restart {
 
 /// The call that restart_syscall(2) continues, with the deadline of its first start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resume {
+pub(crate) enum Resume {
     /// nanosleep(2) and clock_nanosleep(2) with a relative time.
     Sleep {
         /// The `clockid_t`.

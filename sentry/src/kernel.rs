@@ -23,7 +23,7 @@ use crate::users::Users;
 use crate::vfs::{FsContext, Vfs};
 
 /// The kernel of one sandbox.
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// State shared by all file systems. It is the first field since the compiler derives whether a kernel is `Send`
     /// and `Sync` field by field, and most types lead here.
     pub vfs: Arc<Vfs>,
@@ -85,7 +85,7 @@ impl Drop for Kernel {
 
 /// The names set by sethostname(2) and setdomainname(2), at most 64 bytes each.
 #[derive(Clone, Debug)]
-pub struct HostNames {
+pub(crate) struct HostNames {
     /// The host name.
     pub host: Vec<u8>,
     /// The NIS domain.
@@ -94,7 +94,7 @@ pub struct HostNames {
 
 impl HostNames {
     /// Names for a host, with a domain if given.
-    pub fn new(host: &str, domain: Option<&str>) -> Self {
+    pub(crate) fn new(host: &str, domain: Option<&str>) -> Self {
         let name = |text: &str| text.bytes().take(64).collect();
         HostNames { host: name(host), domain: name(domain.unwrap_or("(none)")) }
     }

@@ -14,7 +14,7 @@ const KILL_CHECK: Duration = Duration::from_millis(10);
 ///
 /// Two locks of one rank may be held together only by [`Mutex::lock_beside`], with a comment that excludes a deadlock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rank {
+pub(crate) enum Rank {
     /// The readiness check of an epoll, which polls the watched files.
     Epoll,
     /// A change of an inode's attributes and its permission check, which calls into the object that the inode represents.
@@ -114,7 +114,7 @@ pub(crate) struct Gate {
 
 /// The admission of a caller to a [`Gate`]; ends when dropped.
 #[must_use]
-pub struct Inside<'a>(&'a Gate);
+pub(crate) struct Inside<'a>(&'a Gate);
 
 impl Gate {
     /// A gate for `most` callers.
@@ -157,13 +157,13 @@ pub(crate) fn assert_none_held() {
 
 /// A mutex with a rank.
 #[derive(Debug)]
-pub struct Mutex<T: ?Sized> {
+pub(crate) struct Mutex<T: ?Sized> {
     rank: Rank,
     inner: parking_lot::Mutex<T>,
 }
 
 /// Access to the value of a [`Mutex`].
-pub struct MutexGuard<'a, T: ?Sized> {
+pub(crate) struct MutexGuard<'a, T: ?Sized> {
     inner: parking_lot::MutexGuard<'a, T>,
     _place: Place,
 }
@@ -186,31 +186,26 @@ impl Drop for Place {
 
 impl<T> Mutex<T> {
     /// Makes a lock of this rank.
-    pub const fn new(rank: Rank, value: T) -> Self {
+    pub(crate) const fn new(rank: Rank, value: T) -> Self {
         Mutex { rank, inner: parking_lot::Mutex::new(value) }
-    }
-
-    /// Consumes the lock and returns its value.
-    pub fn into_inner(self) -> T {
-        self.inner.into_inner()
     }
 }
 
 impl<T: ?Sized> Mutex<T> {
     /// The value of a mutex that no other thread can reach.
-    pub fn get_mut(&mut self) -> &mut T {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
 
     /// Takes the lock.
-    pub fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let place = Place::take(self.rank, false);
         MutexGuard { inner: self.inner.lock(), _place: place }
     }
 
     /// Takes the lock while another of the same rank may be held. A comment at the call explains why there is no
     /// deadlock.
-    pub fn lock_beside(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock_beside(&self) -> MutexGuard<'_, T> {
         let place = Place::take(self.rank, true);
         MutexGuard { inner: self.inner.lock(), _place: place }
     }
@@ -219,7 +214,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Errors
     /// `EINTR` if the caller is killed while it waits.
-    pub fn lock_killable(&self) -> Result<MutexGuard<'_, T>, Errno> {
+    pub(crate) fn lock_killable(&self) -> Result<MutexGuard<'_, T>, Errno> {
         let place = Place::take(self.rank, false);
         loop {
             if let Some(inner) = self.inner.try_lock_for(KILL_CHECK) {
@@ -227,12 +222,6 @@ impl<T: ?Sized> Mutex<T> {
             }
             check_killed()?;
         }
-    }
-
-    /// Takes the lock if it is free.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        let inner = self.inner.try_lock()?;
-        Some(MutexGuard { inner, _place: Place::take(self.rank, true) })
     }
 }
 

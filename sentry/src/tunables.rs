@@ -11,7 +11,7 @@ use amber_abi::socket::SOMAXCONN;
 
 /// A parameter and its range.
 #[derive(Debug)]
-pub struct Tunable {
+pub(crate) struct Tunable {
     value: AtomicI64,
     least: i64,
     most: i64,
@@ -24,17 +24,17 @@ impl Tunable {
     }
 
     /// The value.
-    pub fn get(&self) -> i64 {
+    pub(crate) fn get(&self) -> i64 {
         self.value.load(Ordering::Relaxed)
     }
 
     /// The value of a parameter that is never negative.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.get().unsigned_abs()
     }
 
     /// The smaller of two values.
-    pub fn min(&self, other: &Tunable) -> u64 {
+    pub(crate) fn min(&self, other: &Tunable) -> u64 {
         self.count().min(other.count())
     }
 
@@ -42,7 +42,7 @@ impl Tunable {
     ///
     /// # Errors
     /// `EINVAL` outside of the range.
-    pub fn set(&self, value: i64) -> Result<(), Errno> {
+    pub(crate) fn set(&self, value: i64) -> Result<(), Errno> {
         if !(self.least..=self.most).contains(&value) {
             return Err(Errno::EINVAL.here());
         }
@@ -59,7 +59,7 @@ macro_rules! tunables {
     ($(#[$all:meta])* $struct:ident { $($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)* }) => {
         $(#[$all])*
         #[derive(Debug)]
-        pub struct $struct {
+        pub(crate) struct $struct {
             $($(#[$doc])* pub $name: $crate::tunables::Tunable,)*
         }
 
@@ -174,7 +174,7 @@ Tunables {
 
 impl Tunables {
     /// The defaults of a machine with this many bytes of memory.
-    pub fn of(memory: u64) -> Self {
+    pub(crate) fn of(memory: u64) -> Self {
         let tunables = Self::default();
         // As on Linux: watches may use a twenty-fifth of the memory, 160 bytes each.
         let watches = i64::try_from(memory / 25 / 160).unwrap_or(i64::MAX);
@@ -183,7 +183,7 @@ impl Tunables {
     }
 
     /// `CommitLimit` of `/proc/meminfo` in bytes, for `memory` bytes in total.
-    pub fn commit_limit(&self, memory: u64) -> u64 {
+    pub(crate) fn commit_limit(&self, memory: u64) -> u64 {
         match self.overcommit_kbytes.count() {
             0 => (u128::from(memory) * u128::from(self.overcommit_ratio.count()) / 100) as u64,
             kbytes => kbytes.saturating_mul(1024),

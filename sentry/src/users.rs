@@ -8,7 +8,7 @@ use crate::sync::{Mutex, Rank};
 
 /// A user and its counts.
 #[derive(Debug, Default)]
-pub struct User {
+pub(crate) struct User {
     tasks: AtomicU64,
     signals: AtomicU64,
     inotify_instances: AtomicU64,
@@ -19,7 +19,7 @@ pub struct User {
 
 /// The kinds of counts.
 #[derive(Clone, Copy, Debug)]
-pub enum Counted {
+pub(crate) enum Counted {
     /// Threads (RLIMIT_NPROC).
     Tasks,
     /// Queued signals (RLIMIT_SIGPENDING).
@@ -47,18 +47,18 @@ impl User {
     }
 
     /// The current count.
-    pub fn count(&self, what: Counted) -> u64 {
+    pub(crate) fn count(&self, what: Counted) -> u64 {
         self.counter(what).load(Ordering::Relaxed)
     }
 
     /// Increments a count until the charge is dropped.
-    pub fn charge(self: &Arc<Self>, what: Counted) -> UserCharge {
+    pub(crate) fn charge(self: &Arc<Self>, what: Counted) -> UserCharge {
         self.counter(what).fetch_add(1, Ordering::Relaxed);
         UserCharge { user: self.clone(), what }
     }
 
     /// Increments a count unless it would exceed `limit`.
-    pub fn try_charge(self: &Arc<Self>, what: Counted, limit: u64) -> Option<UserCharge> {
+    pub(crate) fn try_charge(self: &Arc<Self>, what: Counted, limit: u64) -> Option<UserCharge> {
         let charge = self.charge(what);
         (self.count(what) <= limit).then_some(charge)
     }
@@ -66,7 +66,7 @@ impl User {
 
 /// A charge to a user; ends when dropped.
 #[derive(Debug)]
-pub struct UserCharge {
+pub(crate) struct UserCharge {
     user: Arc<User>,
     what: Counted,
 }
@@ -82,7 +82,7 @@ const FEW: usize = 64;
 
 /// The users of a sandbox that have charges.
 #[derive(Debug)]
-pub struct Users {
+pub(crate) struct Users {
     known: Mutex<Known>,
 }
 
@@ -101,7 +101,7 @@ impl Default for Users {
 
 impl Users {
     /// The user with this ID.
-    pub fn get(&self, uid: u32) -> Arc<User> {
+    pub(crate) fn get(&self, uid: u32) -> Arc<User> {
         let mut known = self.known.lock();
         if let Some(user) = known.users.get(&uid).and_then(Weak::upgrade) {
             return user;

@@ -23,7 +23,7 @@ pub(crate) const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POL
 pub(crate) const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM);
 
 /// A waiter for events of an object.
-pub trait Waiter: Send + Sync {
+pub(crate) trait Waiter: Send + Sync {
     /// Called for events of the object that this waiter was registered with under `key`. No lock is held, and the
     /// function must not sleep. Spurious calls are allowed.
     fn notify(&self, events: PollEvents, key: u64);
@@ -37,7 +37,7 @@ pub trait Waiter: Send + Sync {
 }
 
 /// A registration; ends when dropped.
-pub struct Registration {
+pub(crate) struct Registration {
     queue: Weak<Queue>,
     id: u64,
     exclusive: bool,
@@ -122,7 +122,7 @@ struct HostSource {
 ///
 /// An object may represent a host descriptor. Sleeping tasks poll it themselves; for other waiters the host's poller
 /// notifies the queue.
-pub struct WaitQueue {
+pub(crate) struct WaitQueue {
     queue: Arc<Queue>,
     source: OnceLock<HostSource>,
 }
@@ -135,7 +135,7 @@ impl Default for WaitQueue {
 
 impl WaitQueue {
     /// Makes an empty queue.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let queue = Arc::new(Queue {
             entries: Mutex::new(Rank::Wait, Entries::default()),
             exclusive: Mutex::new(Rank::Wait, Entries::default()),
@@ -146,7 +146,7 @@ impl WaitQueue {
     }
 
     /// Makes an empty queue of an object that represents a host descriptor.
-    pub fn of_host(file: Arc<OwnedFd>) -> Self {
+    pub(crate) fn of_host(file: Arc<OwnedFd>) -> Self {
         let queue = Self::new();
         let _ =
             queue.source.set(HostSource { file, whole: true, alone: AtomicBool::new(true), watch: OnceLock::new() });
@@ -154,7 +154,7 @@ impl WaitQueue {
     }
 
     /// Adds the events of a host descriptor. A descriptor added earlier stays.
-    pub fn add_host(&self, file: Arc<OwnedFd>) {
+    pub(crate) fn add_host(&self, file: Arc<OwnedFd>) {
         let source = HostSource { file, whole: false, alone: AtomicBool::new(false), watch: OnceLock::new() };
         if self.source.set(source).is_ok() && !self.is_empty() {
             // Sleeping tasks must poll the descriptor too.
@@ -164,29 +164,29 @@ impl WaitQueue {
     }
 
     /// The host descriptor whose events are events of the object.
-    pub fn host_file(&self) -> Option<&Arc<OwnedFd>> {
+    pub(crate) fn host_file(&self) -> Option<&Arc<OwnedFd>> {
         self.source.get().map(|source| &source.file)
     }
 
     /// The same, if the object has no other events.
-    pub fn sole_host_file(&self) -> Option<&Arc<OwnedFd>> {
+    pub(crate) fn sole_host_file(&self) -> Option<&Arc<OwnedFd>> {
         self.source.get().filter(|source| source.alone.load(Ordering::Acquire)).map(|source| &source.file)
     }
 
     /// The descriptor that the object represents, if it was made with [`of_host`](Self::of_host).
-    pub fn own_host_file(&self) -> Option<&Arc<OwnedFd>> {
+    pub(crate) fn own_host_file(&self) -> Option<&Arc<OwnedFd>> {
         self.source.get().filter(|source| source.whole).map(|source| &source.file)
     }
 
     /// Declares that the object has events besides those of its host descriptor.
-    pub fn has_other_events(&self) {
+    pub(crate) fn has_other_events(&self) {
         if let Some(source) = self.source.get() {
             source.alone.store(false, Ordering::Release);
         }
     }
 
     /// Watches the host descriptor, if any, with the host's poller, which then notifies this queue.
-    pub fn follow_host(&self) {
+    pub(crate) fn follow_host(&self) {
         let Some(source) = self.source.get() else { return };
         source.watch.get_or_init(|| {
             let queue: Arc<dyn Ready> = self.queue.clone();
@@ -199,19 +199,19 @@ impl WaitQueue {
     }
 
     /// Registers a waiter for `events` (always including POLLERR and POLLHUP), until the registration is dropped.
-    pub fn register(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
+    pub(crate) fn register(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
         let registration = self.insert(waiter, events, key, false);
         self.follow_host();
         registration
     }
 
     /// Like [`register`](Self::register), for a task that polls the host descriptor itself.
-    pub fn register_sleeper(&self, waiter: Weak<dyn Waiter>, events: PollEvents) -> Registration {
+    pub(crate) fn register_sleeper(&self, waiter: Weak<dyn Waiter>, events: PollEvents) -> Registration {
         self.insert(waiter, events, 0, false)
     }
 
     /// Like [`register`](Self::register), for a waiter that polls the host descriptor itself and may be exclusive.
-    pub fn register_beside(
+    pub(crate) fn register_beside(
         &self,
         waiter: Weak<dyn Waiter>,
         events: PollEvents,
@@ -222,7 +222,7 @@ impl WaitQueue {
     }
 
     /// Like [`register`](Self::register), for an exclusive waiter (EPOLLEXCLUSIVE): an event wakes one of them.
-    pub fn register_exclusive(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
+    pub(crate) fn register_exclusive(&self, waiter: Weak<dyn Waiter>, events: PollEvents, key: u64) -> Registration {
         let registration = self.insert(waiter, events, key, true);
         self.follow_host();
         registration
@@ -235,34 +235,34 @@ impl WaitQueue {
     }
 
     /// Notifies all waiters for any of `events`, and one of the exclusive ones.
-    pub fn notify(&self, events: PollEvents) {
+    pub(crate) fn notify(&self, events: PollEvents) {
         self.queue.notify(events);
     }
 
     /// Like [`notify`](Self::notify), and sends SIGIO to the owners of files with `O_ASYNC`. No lock may be held.
-    pub fn notify_and_signal(&self, events: PollEvents, event: SigioEvent) {
+    pub(crate) fn notify_and_signal(&self, events: PollEvents, event: SigioEvent) {
         self.notify(events);
         self.queue.signals.notify(event);
     }
 
     /// The owners to signal on events.
-    pub fn signals(&self) -> &SignalList {
+    pub(crate) fn signals(&self) -> &SignalList {
         &self.queue.signals
     }
 
     /// Notifies all waiters of all events.
-    pub fn notify_all(&self) {
+    pub(crate) fn notify_all(&self) {
         self.notify(PollEvents::all());
     }
 
     /// Notifies one exclusive waiter of `events`. Called by exclusive waiters when their wait ends, since they may not
     /// have used all events they were notified of.
-    pub fn pass_on(&self, events: PollEvents) {
+    pub(crate) fn pass_on(&self, events: PollEvents) {
         self.queue.notify_one(events);
     }
 
     /// Whether there are no waiters.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.entries.lock().is_empty() && self.queue.exclusive.lock().is_empty()
     }
 }
@@ -334,7 +334,7 @@ impl Drop for Registration {
 
 /// The sleep of a host thread, until a wake-up or a deadline.
 #[derive(Default)]
-pub struct Parker {
+pub(crate) struct Parker {
     sleep: parking_lot::Mutex<Sleep>,
     condition: Condvar,
     /// Ends a sleep in the host's poll; none if the host has no descriptors left.
@@ -355,7 +355,7 @@ const FALLBACK_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Parker {
     /// Wakes the sleeper; without one, the next [`park`](Self::park) returns at once.
-    pub fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         let polling = {
             let mut sleep = self.sleep.lock();
             sleep.woken = true;
@@ -370,7 +370,7 @@ impl Parker {
     }
 
     /// Sleeps until a wake-up or the deadline. Returns false at the deadline.
-    pub fn park(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
         let mut sleep = self.sleep.lock();
         while !sleep.woken {
             match deadline {
@@ -387,7 +387,7 @@ impl Parker {
     }
 
     /// Sleeps until a wake-up, an event of a host descriptor, or the deadline. Returns false at the deadline.
-    pub fn park_on(&self, files: &[(Arc<OwnedFd>, PollEvents)], deadline: Option<Instant>) -> bool {
+    pub(crate) fn park_on(&self, files: &[(Arc<OwnedFd>, PollEvents)], deadline: Option<Instant>) -> bool {
         let waker =
             self.waker.get_or_init(|| Waker::new().inspect_err(|error| log::warn!("creating a waker: {error}")).ok());
         {
@@ -411,7 +411,7 @@ impl Parker {
     }
 
     /// Called by an exclusive waiter before it checks its condition: the next event may notify it again.
-    pub fn begin_check(&self) {
+    pub(crate) fn begin_check(&self) {
         self.notified.store(false, Ordering::SeqCst);
     }
 }
@@ -433,7 +433,7 @@ impl Waiter for Parker {
 
 /// Why a wait ended before its condition was true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitEnd {
+pub(crate) enum WaitEnd {
     /// A signal, a stop or the kill of the task is pending.
     Interrupted,
     /// The deadline has come.

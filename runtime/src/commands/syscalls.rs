@@ -89,16 +89,16 @@ fn json(entry: &Entry) -> Value {
         "i386": entry.i386,
         "name": entry.name,
         "parameters": parameters,
-        "implemented": entry.handler.is_ok(),
+        "implemented": entry.refusal().is_none(),
         "missing": missing(entry),
-        "errno": entry.handler.as_ref().err().map(|errno| errno.name()),
+        "errno": entry.refusal().map(|errno| errno.name()),
         "since": known(entry.releases.0),
         "until": known(entry.releases.1)
     })
 }
 
 fn markdown(list: &[&Entry]) -> String {
-    let done = list.iter().filter(|entry| entry.handler.is_ok()).count();
+    let done = list.iter().filter(|entry| entry.refusal().is_none()).count();
     let partial = list.iter().filter(|entry| missing(entry).is_some()).count();
     let mut out = String::new();
     line!(out, "# System calls\n");

@@ -63,7 +63,8 @@ fn a_guest_does_not_fill_the_log() {
     assert_eq!(world.run(&[&flags[..], &run].concat()).code, 0);
     let text = fs::read_to_string(&log).unwrap();
     let entries: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let logged = entries.iter().filter(|entry| entry["msg"].as_str().unwrap().contains("logged by its seccomp filter")).count();
+    let logged =
+        entries.iter().filter(|entry| entry["msg"].as_str().unwrap().contains("logged by its seccomp filter")).count();
     // Ten in five seconds; how long the guest takes is not known.
     assert!((10..1000).contains(&logged), "{logged}");
 }

@@ -36,7 +36,7 @@ pub(crate) static REGISTRATION: Registration = Registration {
 const MAX: u64 = u64::MAX;
 
 /// Limits and usage.
-pub struct ControlGroup {
+pub(crate) struct ControlGroup {
     memory_limit: AtomicU64,
     memory_peak: AtomicU64,
     /// When this many bytes are claimed, the memory in use is counted again.
@@ -116,7 +116,7 @@ pub struct Usage {
 
 impl ControlGroup {
     /// Sets all limits.
-    pub fn set_limits(&self, kernel: &Kernel, limits: &Limits) {
+    pub(crate) fn set_limits(&self, kernel: &Kernel, limits: &Limits) {
         let pages = |bytes: u64| (bytes / PAGE_SIZE).max(1) * PAGE_SIZE;
         self.memory_limit.store(limits.memory.map_or(MAX, pages), Ordering::Relaxed);
         self.tasks_limit.store(limits.tasks.unwrap_or(MAX), Ordering::Relaxed);
@@ -125,17 +125,17 @@ impl ControlGroup {
     }
 
     /// The memory limit in bytes.
-    pub fn memory_limit(&self) -> Option<u64> {
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
         Some(self.memory_limit.load(Ordering::Relaxed)).filter(|&limit| limit != MAX)
     }
 
     /// Total memory as the guest sees it.
-    pub fn memory_shown(&self, kernel: &Kernel) -> u64 {
+    pub(crate) fn memory_shown(&self, kernel: &Kernel) -> u64 {
         self.memory_limit.load(Ordering::Relaxed).min(kernel.mm.frames.limit())
     }
 
     /// The limit of tasks.
-    pub fn tasks_limit(&self) -> Option<u64> {
+    pub(crate) fn tasks_limit(&self) -> Option<u64> {
         Some(self.tasks_limit.load(Ordering::Relaxed)).filter(|&limit| limit != MAX)
     }
 
@@ -152,7 +152,7 @@ impl ControlGroup {
     }
 
     /// The CPU quota, which the host enforces.
-    pub fn cpu_quota(&self) -> Option<CpuQuota> {
+    pub(crate) fn cpu_quota(&self) -> Option<CpuQuota> {
         *self.cpu.lock()
     }
 
@@ -163,7 +163,7 @@ impl ControlGroup {
     }
 
     /// Usage of all tasks, past and present.
-    pub fn task_usage(&self, kernel: &Kernel) -> TaskUsage {
+    pub(crate) fn task_usage(&self, kernel: &Kernel) -> TaskUsage {
         let groups: Vec<_> = kernel.processes.lock().processes().map(|p| p.group.clone()).collect();
         let spent = *self.exited_usage.lock();
         let tasks = groups.iter().flat_map(|group| group.tasks());
@@ -171,7 +171,7 @@ impl ControlGroup {
     }
 
     /// The present usage.
-    pub fn usage(&self, kernel: &Kernel) -> Usage {
+    pub(crate) fn usage(&self, kernel: &Kernel) -> Usage {
         let spent = self.task_usage(kernel);
         kernel.network.inet.charge(true);
         let kernel_usage = kernel.mm.frames.kernel_usage();

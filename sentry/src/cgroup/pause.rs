@@ -14,14 +14,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the guest is paused.
 #[derive(Default)]
-pub struct Pause {
+pub(crate) struct Pause {
     paused: AtomicBool,
     resumed: WaitQueue,
 }
 
 impl Pause {
     /// Whether the guest is paused.
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.paused.load(Ordering::SeqCst)
     }
 

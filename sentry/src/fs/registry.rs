@@ -18,7 +18,7 @@ use crate::vfs::types::FileSystemType;
 use crate::vfs::{Caller, File, Path};
 
 /// The additions of one subsystem.
-pub struct Registration {
+pub(crate) struct Registration {
     /// File system types. None of them requires a device.
     pub file_systems: &'static [FileSystemType],
     /// Character devices, in order of their numbers.
@@ -41,7 +41,7 @@ pub struct Registration {
 
 impl Registration {
     /// An empty registration, for the fields that a registration does not set.
-    pub const EMPTY: Registration = Registration {
+    pub(crate) const EMPTY: Registration = Registration {
         file_systems: &[],
         drivers: &[],
         host_terminal: None,
@@ -61,7 +61,7 @@ pub(super) type HostIoctl = fn(BorrowedFd<'_>, &dyn Caller, command: u32, argume
 pub(crate) type Added = fn(&Registration) -> &'static [Entry];
 
 /// The additions of all subsystems.
-pub struct Registry {
+pub(crate) struct Registry {
     registrations: &'static [&'static Registration],
     /// Sorted by components of their paths, so that those of one directory are adjacent.
     parameters: Vec<&'static Parameter>,
@@ -69,14 +69,14 @@ pub struct Registry {
 
 impl Registry {
     /// Combines registrations.
-    pub fn new(registrations: &'static [&'static Registration]) -> Self {
+    pub(crate) fn new(registrations: &'static [&'static Registration]) -> Self {
         let mut parameters: Vec<_> = registrations.iter().flat_map(|r| r.parameters).collect();
         parameters.sort_by(|a, b| a.path().split('/').cmp(b.path().split('/')));
         Registry { registrations, parameters }
     }
 
     /// All file system types, in the order of `/proc/filesystems`.
-    pub fn file_systems(&self) -> impl Iterator<Item = &'static FileSystemType> + use<> {
+    pub(crate) fn file_systems(&self) -> impl Iterator<Item = &'static FileSystemType> + use<> {
         self.registrations.iter().flat_map(|r| r.file_systems)
     }
 
@@ -84,32 +84,32 @@ impl Registry {
     ///
     /// # Errors
     /// `ENODEV` if there is none.
-    pub fn file_system(&self, name: &[u8]) -> Result<&'static FileSystemType, Errno> {
+    pub(crate) fn file_system(&self, name: &[u8]) -> Result<&'static FileSystemType, Errno> {
         self.file_systems().find(|t| t.name.as_bytes() == name).ok_or_else(|| Errno::ENODEV.here())
     }
 
     /// All character devices.
-    pub fn drivers(&self) -> impl Iterator<Item = &'static Driver> + use<> {
+    pub(crate) fn drivers(&self) -> impl Iterator<Item = &'static Driver> + use<> {
         self.registrations.iter().flat_map(|r| r.drivers)
     }
 
     /// The ioctl(2) commands of a host terminal.
-    pub fn host_terminal(&self) -> Option<HostIoctl> {
+    pub(crate) fn host_terminal(&self) -> Option<HostIoctl> {
         self.registrations.iter().find_map(|r| r.host_terminal)
     }
 
     /// The entries added to a directory.
-    pub fn entries(&self, added: Added) -> impl Iterator<Item = &'static Entry> + use<> {
+    pub(crate) fn entries(&self, added: Added) -> impl Iterator<Item = &'static Entry> + use<> {
         self.registrations.iter().flat_map(move |r| added(r))
     }
 
     /// All parameters; those of one directory are adjacent.
-    pub fn parameters(&self) -> &[&'static Parameter] {
+    pub(crate) fn parameters(&self) -> &[&'static Parameter] {
         &self.parameters
     }
 
     /// The directories with parameters of another kernel.
-    pub fn foreign(&self) -> impl Iterator<Item = &'static Foreign> + use<> {
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &'static Foreign> + use<> {
         self.registrations.iter().filter_map(|r| r.foreign)
     }
 
@@ -117,7 +117,12 @@ impl Registry {
     ///
     /// # Errors
     /// `ENXIO` for sockets and for devices without a driver; errors of the driver.
-    pub fn open_special(&self, caller: &dyn Caller, path: &Path, flags: OpenFlags) -> Result<Arc<dyn File>, SysError> {
+    pub(crate) fn open_special(
+        &self,
+        caller: &dyn Caller,
+        path: &Path,
+        flags: OpenFlags,
+    ) -> Result<Arc<dyn File>, SysError> {
         special::open(self, caller, path, flags)
     }
 }

@@ -12,7 +12,7 @@ use crate::tunables::Tunables;
 use crate::vfs::{Mount, Vfs};
 
 /// The file systems of a kernel.
-pub struct FileSystems {
+pub(crate) struct FileSystems {
     /// The additions of subsystems.
     pub registry: Registry,
     /// The number of eventfds made.
@@ -31,7 +31,7 @@ pub struct FileSystems {
 
 impl FileSystems {
     /// The state of a kernel with these subsystems.
-    pub fn new(
+    pub(crate) fn new(
         registrations: &'static [&'static Registration],
         vfs: &Arc<Vfs>,
         memory: &Arc<GuestMemory>,

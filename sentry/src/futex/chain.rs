@@ -10,7 +10,7 @@ use crate::sync::{Mutex, Rank};
 const MOST_LOCKS: usize = 1024;
 
 /// The threads that wait for a lock with priority inheritance, or to be moved to one, by number.
-pub struct LockWaiters {
+pub(crate) struct LockWaiters {
     by_thread: Mutex<HashMap<i32, Arc<Waiter>>>,
 }
 
@@ -22,21 +22,21 @@ impl Default for LockWaiters {
 
 impl LockWaiters {
     /// Notes that a thread waits.
-    pub fn enter(&self, waiter: &Arc<Waiter>) {
+    pub(crate) fn enter(&self, waiter: &Arc<Waiter>) {
         let old = self.by_thread.lock().insert(waiter.tid, waiter.clone());
         // A waiter's key may be the last to know an object, which is dropped without locks.
         drop(old);
     }
 
     /// A thread waits no more.
-    pub fn leave(&self, tid: i32) {
+    pub(crate) fn leave(&self, tid: i32) {
         let old = self.by_thread.lock().remove(&tid);
         drop(old);
     }
 
     /// Notes that a thread waits, which is in the table already, unless it would wait for itself: then it is taken out
     /// of the table, and this is true.
-    pub fn is_refused(&self, table: &FutexTable, waiter: &Arc<Waiter>) -> bool {
+    pub(crate) fn is_refused(&self, table: &FutexTable, waiter: &Arc<Waiter>) -> bool {
         // Keys are kept until no lock is held.
         let mut keys = Vec::new();
         let mut by_thread = self.by_thread.lock();

@@ -7,7 +7,7 @@ use crate::mm::Mappable;
 
 /// The identity of a futex.
 #[derive(Clone)]
-pub enum Key {
+pub(crate) enum Key {
     /// A word of one address space, by its number, for use within it.
     Private(u64, u64),
     /// A word of private memory of one address space that was named as shared.

@@ -19,7 +19,7 @@ const SHARDS: usize = 64;
 
 /// How a waiter wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// By a wake-up with a bit of this mask.
     Plain(u32),
     /// By being made owner of the lock.
@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 /// One thread in a wait for one word.
-pub struct Waiter {
+pub(crate) struct Waiter {
     place: Mutex<WaiterPlace>,
     /// Its number in the queue it is in; only changed with the shard locked.
     number: AtomicU64,
@@ -43,7 +43,7 @@ pub struct Waiter {
 
 /// What a requeue changes; only changed with the shard of the old key locked.
 #[derive(Clone)]
-pub struct WaiterPlace {
+pub(crate) struct WaiterPlace {
     /// What it waits for.
     pub key: Key,
     /// Address of the word in its address space.
@@ -56,23 +56,23 @@ pub struct WaiterPlace {
 
 impl Waiter {
     /// A waiter that is not in the table yet.
-    pub fn new(place: WaiterPlace, tid: i32, mm: Arc<MemoryManager>, parker: Arc<Parker>) -> Arc<Self> {
+    pub(crate) fn new(place: WaiterPlace, tid: i32, mm: Arc<MemoryManager>, parker: Arc<Parker>) -> Arc<Self> {
         let place = Mutex::new(Rank::Leaf, place);
         Arc::new(Waiter { place, number: AtomicU64::new(0), tid, mm, parker, woken: AtomicBool::new(false) })
     }
 
     /// Whether it was woken, or made owner.
-    pub fn is_woken(&self) -> bool {
+    pub(crate) fn is_woken(&self) -> bool {
         self.woken.load(Ordering::Acquire)
     }
 
     /// Where and how it waits now.
-    pub fn place(&self) -> WaiterPlace {
+    pub(crate) fn place(&self) -> WaiterPlace {
         self.place.lock().clone()
     }
 
     /// How it waits now.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.place.lock().kind
     }
 
@@ -92,7 +92,7 @@ struct Queue {
 
 /// A part of the table.
 #[derive(Default)]
-pub struct Shard {
+pub(crate) struct Shard {
     queues: HashMap<Key, Queue>,
     last: u64,
     /// Owners of the locks that someone waits for, by thread number, and the locks of each.
@@ -105,7 +105,7 @@ pub(super) type Garbage = (Vec<Arc<Waiter>>, Vec<Key>);
 
 impl Shard {
     /// Adds a waiter at the end.
-    pub fn push(&mut self, key: &Key, waiter: Arc<Waiter>) {
+    pub(crate) fn push(&mut self, key: &Key, waiter: Arc<Waiter>) {
         self.last += 1;
         waiter.number.store(self.last, Ordering::Relaxed);
         let queue = self.queues.entry(key.clone()).or_default();
@@ -116,28 +116,28 @@ impl Shard {
     }
 
     /// The waiters of a key, first come first.
-    pub fn waiters(&self, key: &Key) -> impl Iterator<Item = &Arc<Waiter>> {
+    pub(crate) fn waiters(&self, key: &Key) -> impl Iterator<Item = &Arc<Waiter>> {
         self.queues.get(key).into_iter().flat_map(|queue| queue.waiters.values())
     }
 
     /// The first that waits for a lock.
-    pub fn first_for_lock(&self, key: &Key) -> Option<Arc<Waiter>> {
+    pub(crate) fn first_for_lock(&self, key: &Key) -> Option<Arc<Waiter>> {
         let queue = self.queues.get(key)?;
         queue.waiters.get(queue.for_lock.first()?).cloned()
     }
 
     /// Whether the first waiter of a key waits for something else than a lock.
-    pub fn first_wants_no_lock(&self, key: &Key) -> bool {
+    pub(crate) fn first_wants_no_lock(&self, key: &Key) -> bool {
         self.waiters(key).next().is_some_and(|first| first.kind() != Kind::Lock)
     }
 
     /// Who owns a lock that someone waits for.
-    pub fn owner(&self, key: &Key) -> Option<i32> {
+    pub(crate) fn owner(&self, key: &Key) -> Option<i32> {
         self.owners.get(key).copied()
     }
 
     /// Notes the owner of a lock that someone waits for.
-    pub fn set_owner(&mut self, key: &Key, owner: i32) {
+    pub(crate) fn set_owner(&mut self, key: &Key, owner: i32) {
         let before = self.owners.insert(key.clone(), owner);
         if before != Some(owner) {
             // What goes is not the last to know an object: the table has the key still.
@@ -165,7 +165,7 @@ impl Shard {
     }
 
     /// Takes a waiter out; false if it is not there.
-    pub fn remove(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) -> bool {
+    pub(crate) fn remove(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) -> bool {
         let Some(queue) = self.queues.get_mut(key) else { return false };
         let number = waiter.number.load(Ordering::Relaxed);
         if !queue.waiters.get(&number).is_some_and(|other| Arc::ptr_eq(other, waiter)) {
@@ -187,20 +187,20 @@ impl Shard {
     }
 
     /// Takes a waiter out and wakes it.
-    pub fn wake(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) {
+    pub(crate) fn wake(&mut self, key: &Key, waiter: &Arc<Waiter>, garbage: &mut Garbage) {
         if self.remove(key, waiter, garbage) {
             waiter.wake();
         }
     }
 
     /// The keys of locks that a thread owns and someone waits for.
-    pub fn owned_by(&self, tid: i32) -> Vec<Key> {
+    pub(crate) fn owned_by(&self, tid: i32) -> Vec<Key> {
         self.owned.get(&tid).into_iter().flatten().cloned().collect()
     }
 }
 
 /// All waiters of the sandbox.
-pub struct FutexTable {
+pub(crate) struct FutexTable {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     /// Waits for locks so far, ended or not: nothing to look for at the end of a thread while it is zero.
@@ -221,7 +221,7 @@ impl Default for FutexTable {
 }
 
 /// The shards of two keys, locked.
-pub struct Pair<'a> {
+pub(crate) struct Pair<'a> {
     first: MutexGuard<'a, Shard>,
     second: Option<MutexGuard<'a, Shard>>,
     swapped: bool,
@@ -229,7 +229,7 @@ pub struct Pair<'a> {
 
 impl Pair<'_> {
     /// The shard of the first key given.
-    pub fn one(&mut self) -> &mut Shard {
+    pub(crate) fn one(&mut self) -> &mut Shard {
         match &mut self.second {
             Some(second) if self.swapped => second,
             _ => &mut self.first,
@@ -237,7 +237,7 @@ impl Pair<'_> {
     }
 
     /// The shard of the second key given.
-    pub fn two(&mut self) -> &mut Shard {
+    pub(crate) fn two(&mut self) -> &mut Shard {
         match &mut self.second {
             Some(second) if !self.swapped => second,
             _ => &mut self.first,
@@ -251,12 +251,12 @@ impl FutexTable {
     }
 
     /// Locks the shard of a key.
-    pub fn lock(&self, key: &Key) -> MutexGuard<'_, Shard> {
+    pub(crate) fn lock(&self, key: &Key) -> MutexGuard<'_, Shard> {
         self.shards[self.index(key)].lock()
     }
 
     /// Locks the shards of two keys. They are always taken in the order of the table, so no circle can arise.
-    pub fn lock_two(&self, one: &Key, two: &Key) -> Pair<'_> {
+    pub(crate) fn lock_two(&self, one: &Key, two: &Key) -> Pair<'_> {
         let (one, two) = (self.index(one), self.index(two));
         let first = self.shards[one.min(two)].lock();
         let second = (one != two).then(|| self.shards[one.max(two)].lock_beside());
@@ -264,23 +264,23 @@ impl FutexTable {
     }
 
     /// Every shard, for a search by owner.
-    pub fn shards(&self) -> impl Iterator<Item = &Mutex<Shard>> {
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Mutex<Shard>> {
         let waited = self.lock_waits.load(Ordering::SeqCst) > 0;
         self.shards.iter().filter(move |_| waited)
     }
 
     /// A thread has another number from now on (`execve` by one that is not the leader).
-    pub fn renumber(&self, old: i32, new: i32) {
+    pub(crate) fn renumber(&self, old: i32, new: i32) {
         self.shards().for_each(|shard| shard.lock().renumber(old, new));
     }
 
     /// Notes that someone is about to wait for a lock.
-    pub fn note_lock_wait(&self) {
+    pub(crate) fn note_lock_wait(&self) {
         self.lock_waits.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Takes a waiter out, wherever it is by now; false if it was woken before.
-    pub fn remove(&self, waiter: &Arc<Waiter>) -> bool {
+    pub(crate) fn remove(&self, waiter: &Arc<Waiter>) -> bool {
         let mut garbage = Garbage::default();
         loop {
             let key = waiter.place().key;
@@ -298,7 +298,7 @@ impl FutexTable {
     ///
     /// # Errors
     /// `EINVAL` if one of them waits for a lock.
-    pub fn wake(&self, key: &Key, count: i32, mask: u32) -> Result<u64, Errno> {
+    pub(crate) fn wake(&self, key: &Key, count: i32, mask: u32) -> Result<u64, Errno> {
         let mut garbage = Garbage::default();
         let mut shard = self.lock(key);
         let result = wake_in(&mut shard, key, count, mask, &mut garbage);
@@ -307,7 +307,7 @@ impl FutexTable {
     }
 
     /// Moves a waiter to another key, in another way; both shards are locked.
-    pub fn requeue(
+    pub(crate) fn requeue(
         pair: &mut Pair<'_>,
         from: &Key,
         to: &Key,

@@ -21,7 +21,7 @@ const LAST_ROUND: u16 = (i32::MAX >> PLACE_BITS) as u16;
 /// Creator, owner and mode of an object.
 #[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of struct ipc_perm")]
 #[derive(Clone, Debug)]
-pub struct Permissions {
+pub(crate) struct Permissions {
     pub key: i32,
     pub uid: u32,
     pub gid: u32,
@@ -36,7 +36,7 @@ impl Permissions {
     ///
     /// # Errors
     /// `EACCES`.
-    pub fn check(&self, credentials: &Credentials, wanted: u32) -> Result<(), Errno> {
+    pub(crate) fn check(&self, credentials: &Credentials, wanted: u32) -> Result<(), Errno> {
         let wanted = (wanted >> 6) | (wanted >> 3) | wanted;
         let granted = if credentials.euid == self.cuid || credentials.euid == self.uid {
             self.mode >> 6
@@ -54,7 +54,7 @@ impl Permissions {
     ///
     /// # Errors
     /// `EPERM`.
-    pub fn check_owner(&self, credentials: &Credentials) -> Result<(), Errno> {
+    pub(crate) fn check_owner(&self, credentials: &Credentials) -> Result<(), Errno> {
         let owner =
             credentials.euid == self.cuid || credentials.euid == self.uid || credentials.has(Capability::CAP_SYS_ADMIN);
         if owner { Ok(()) } else { Err(Errno::EPERM.here()) }
@@ -64,7 +64,7 @@ impl Permissions {
     ///
     /// # Errors
     /// `EINVAL` if the user namespace does not have the owner or the group.
-    pub fn change(&mut self, new: &IpcPerm, ids: &IdMaps) -> Result<(), Errno> {
+    pub(crate) fn change(&mut self, new: &IpcPerm, ids: &IdMaps) -> Result<(), Errno> {
         ids.check_owner(Some(new.uid), Some(new.gid))?;
         (self.uid, self.gid) = (new.uid, new.gid);
         self.mode = (self.mode & !0o777) | (new.mode & 0o777);
@@ -72,7 +72,7 @@ impl Permissions {
     }
 
     /// The structure for the guest.
-    pub fn shown(&self) -> IpcPerm {
+    pub(crate) fn shown(&self) -> IpcPerm {
         IpcPerm {
             key: self.key,
             uid: self.uid,
@@ -87,7 +87,7 @@ impl Permissions {
 }
 
 /// An object with an ID.
-pub trait Object {
+pub(crate) trait Object {
     /// Its permissions.
     fn permissions(&self) -> &Permissions;
 
@@ -101,7 +101,7 @@ pub trait Object {
 }
 
 /// The objects of one kind.
-pub struct Ids<T> {
+pub(crate) struct Ids<T> {
     objects: BTreeMap<i32, T>,
     /// The index of the object with each key.
     by_key: HashMap<i32, i32>,
@@ -126,7 +126,7 @@ impl<T: Object> Ids<T> {
     ///
     /// # Errors
     /// `EINVAL` if there is none.
-    pub fn get(&self, id: i32) -> Result<&T, Errno> {
+    pub(crate) fn get(&self, id: i32) -> Result<&T, Errno> {
         let found = self.objects.get(&(id & (PLACES - 1))).filter(|_| id >= 0);
         found
             .filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS)
@@ -137,7 +137,7 @@ impl<T: Object> Ids<T> {
     ///
     /// # Errors
     /// `EINVAL` if there is none.
-    pub fn get_mut(&mut self, id: i32) -> Result<&mut T, Errno> {
+    pub(crate) fn get_mut(&mut self, id: i32) -> Result<&mut T, Errno> {
         let found = self.objects.get_mut(&(id & (PLACES - 1))).filter(|_| id >= 0);
         found
             .filter(|object| i32::from(object.permissions().seq) == id >> PLACE_BITS)
@@ -148,29 +148,29 @@ impl<T: Object> Ids<T> {
     ///
     /// # Errors
     /// `EINVAL` if there is none.
-    pub fn in_place(&self, place: i32) -> Result<(i32, &T), Errno> {
+    pub(crate) fn in_place(&self, place: i32) -> Result<(i32, &T), Errno> {
         let object =
             self.objects.get(&(place & (PLACES - 1))).filter(|_| place >= 0).ok_or_else(|| Errno::EINVAL.here())?;
         Ok((identifier(place & (PLACES - 1), object.permissions().seq), object))
     }
 
     /// All objects with their IDs.
-    pub fn iter(&self) -> impl Iterator<Item = (i32, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, &T)> {
         self.objects.iter().map(|(&place, object)| (identifier(place, object.permissions().seq), object))
     }
 
     /// The number of objects.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.objects.len()
     }
 
     /// The sum of their weights.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
     /// The highest index in use, or 0.
-    pub fn highest(&self) -> u64 {
+    pub(crate) fn highest(&self) -> u64 {
         self.objects.last_key_value().map_or(0, |(&place, _)| place as u64)
     }
 
@@ -179,7 +179,7 @@ impl<T: Object> Ids<T> {
     ///
     /// # Errors
     /// `ENOENT`, `EEXIST`, `EACCES`, `ENOSPC`; those of `check` and `make`.
-    pub fn find_or_make(
+    pub(crate) fn find_or_make(
         &mut self,
         credentials: &Credentials,
         key: i32,
@@ -241,7 +241,7 @@ impl<T: Object> Ids<T> {
     }
 
     /// Removes an object.
-    pub fn remove(&mut self, id: i32) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: i32) -> Option<T> {
         self.take_key(id);
         self.get(id).ok()?;
         let object = self.objects.remove(&(id & (PLACES - 1)))?;
@@ -250,7 +250,7 @@ impl<T: Object> Ids<T> {
     }
 
     /// Removes the key, so that the object is found only by its ID.
-    pub fn take_key(&mut self, id: i32) {
+    pub(crate) fn take_key(&mut self, id: i32) {
         if let Ok(object) = self.get_mut(id) {
             let key = std::mem::replace(&mut object.permissions_mut().key, IPC_PRIVATE);
             self.by_key.remove(&key);

@@ -11,7 +11,7 @@ const INT: u64 = i32::MAX as u64;
 
 /// A limit, shown and changed in `/proc/sys`.
 #[derive(Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     value: AtomicU64,
     most: u64,
 }
@@ -26,12 +26,12 @@ impl Limit {
     }
 
     /// The value.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }
 
     /// The value of a limit of 32 bits.
-    pub fn int_value(&self) -> i32 {
+    pub(crate) fn int_value(&self) -> i32 {
         i32::try_from(self.get()).unwrap_or(i32::MAX)
     }
 
@@ -39,7 +39,7 @@ impl Limit {
     ///
     /// # Errors
     /// `EINVAL` if it is too large.
-    pub fn set(&self, value: u64) -> Result<(), Errno> {
+    pub(crate) fn set(&self, value: u64) -> Result<(), Errno> {
         if value > self.most {
             return Err(Errno::EINVAL.here());
         }
@@ -54,7 +54,7 @@ impl Limit {
     reason = "the fields carry the names that sysvipc(7) and the pages it refers to explain"
 )]
 #[derive(Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     pub msgmax: Limit,
     pub msgmnb: Limit,
     pub msgmni: Limit,
@@ -86,7 +86,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The four values of `kernel.sem`, in order.
-    pub fn of_semaphores(&self) -> [&Limit; 4] {
+    pub(crate) fn of_semaphores(&self) -> [&Limit; 4] {
         [&self.semmsl, &self.semmns, &self.semopm, &self.semmni]
     }
 }

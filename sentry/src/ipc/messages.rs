@@ -16,7 +16,7 @@ use crate::wait::WaitQueue;
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// The type, which is positive.
     pub kind: i64,
     /// The text.
@@ -25,7 +25,7 @@ pub struct Message {
 
 /// The message that msgrcv(2) selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selection {
+pub(crate) enum Selection {
     /// The first.
     First,
     /// The first of a type.
@@ -52,7 +52,7 @@ impl Selection {
 
 /// A message queue.
 #[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the meaning of those of struct msqid_ds")]
-pub struct MessageQueue {
+pub(crate) struct MessageQueue {
     permissions: Permissions,
     /// By sequence number, in the order of sending.
     messages: BTreeMap<u64, Message>,
@@ -83,14 +83,14 @@ struct Waiting {
 }
 
 /// A caller's registration among the receivers.
-pub struct Receiver {
+pub(crate) struct Receiver {
     number: u64,
     queue: Arc<WaitQueue>,
 }
 
 impl Receiver {
     /// Notified when a selected message may be present.
-    pub fn queue(&self) -> &WaitQueue {
+    pub(crate) fn queue(&self) -> &WaitQueue {
         &self.queue
     }
 }
@@ -107,17 +107,17 @@ impl Object for MessageQueue {
 
 impl MessageQueue {
     /// Number of messages.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.messages.len() as u64
     }
 
     /// The wait queue of senders.
-    pub fn queue(&self) -> Arc<WaitQueue> {
+    pub(crate) fn queue(&self) -> Arc<WaitQueue> {
         self.changed.clone()
     }
 
     /// Registers a waiting receiver, until [`leave`](Self::leave).
-    pub fn receiver(&mut self, selection: Selection) -> Receiver {
+    pub(crate) fn receiver(&mut self, selection: Selection) -> Receiver {
         self.last_receiver += 1;
         let (number, queue) = (self.last_receiver, Arc::new(WaitQueue::new()));
         self.receivers.insert(number, Waiting { selection, queue: queue.clone(), notified: false });
@@ -125,7 +125,7 @@ impl MessageQueue {
     }
 
     /// Called before a receiver checks for its message: the next message may notify it again.
-    pub fn begin_check(&mut self, receiver: &Receiver) {
+    pub(crate) fn begin_check(&mut self, receiver: &Receiver) {
         if let Some(waiting) = self.receivers.get_mut(&receiver.number) {
             waiting.notified = false;
         }
@@ -133,7 +133,7 @@ impl MessageQueue {
 
     /// Removes a receiver whose wait has ended. It may not have taken the message it was notified of, so this returns
     /// the queue of another receiver to notify.
-    pub fn leave(&mut self, receiver: &Receiver) -> Option<Arc<WaitQueue>> {
+    pub(crate) fn leave(&mut self, receiver: &Receiver) -> Option<Arc<WaitQueue>> {
         self.receivers.remove(&receiver.number);
         if self.messages.is_empty() {
             return None;
@@ -143,7 +143,7 @@ impl MessageQueue {
 
     /// The queue to notify of a new message of this type: that of the first receiver that selects it and is not
     /// notified already.
-    pub fn receiver_for(&mut self, kind: i64) -> Option<Arc<WaitQueue>> {
+    pub(crate) fn receiver_for(&mut self, kind: i64) -> Option<Arc<WaitQueue>> {
         self.choose(|_, selection| selection.takes(kind))
     }
 
@@ -156,7 +156,7 @@ impl MessageQueue {
     }
 
     /// The queues of all waiting receivers and senders.
-    pub fn all_queues(&self) -> Vec<Arc<WaitQueue>> {
+    pub(crate) fn all_queues(&self) -> Vec<Arc<WaitQueue>> {
         self.receivers.values().map(|waiting| &waiting.queue).chain([&self.changed]).cloned().collect()
     }
 
@@ -164,7 +164,7 @@ impl MessageQueue {
     ///
     /// # Errors
     /// The message, if there is no room.
-    pub fn push(&mut self, message: Message, sender: i32) -> Result<(), Message> {
+    pub(crate) fn push(&mut self, message: Message, sender: i32) -> Result<(), Message> {
         let len = message.text.len() as u64;
         if self.bytes + len > self.most_bytes || self.count() + 1 > self.most_bytes {
             return Err(message);
@@ -214,7 +214,7 @@ impl MessageQueue {
     ///
     /// # Errors
     /// `E2BIG` if the message is longer and may not be truncated.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         selection: Selection,
         most: usize,
@@ -241,7 +241,7 @@ impl MessageQueue {
 }
 
 /// The message queues of a sandbox.
-pub struct Messages {
+pub(crate) struct Messages {
     queues: Mutex<Ids<MessageQueue>>,
     memory: Arc<GuestMemory>,
     limits: Arc<Limits>,
@@ -256,12 +256,12 @@ impl Messages {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn admit(&self, len: usize) -> Result<(), Errno> {
+    pub(crate) fn admit(&self, len: usize) -> Result<(), Errno> {
         Ok(self.memory.admit_lasting((size_of::<Message>() + len) as u64)?)
     }
 
     /// The locked queues. Callers notify waiters after releasing the lock.
-    pub fn lock(&self) -> MutexGuard<'_, Ids<MessageQueue>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ids<MessageQueue>> {
         self.queues.lock()
     }
 
@@ -269,7 +269,7 @@ impl Messages {
     ///
     /// # Errors
     /// Those of msgget(2).
-    pub fn find_or_make(&self, credentials: &Credentials, key: i32, flags: u32) -> Result<i32, Errno> {
+    pub(crate) fn find_or_make(&self, credentials: &Credentials, key: i32, flags: u32) -> Result<i32, Errno> {
         self.lock().find_or_make(
             credentials,
             key,
@@ -303,7 +303,7 @@ impl Messages {
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`.
-    pub fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
+    pub(crate) fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
         let removed = {
             let mut queues = self.lock();
             queues.get(id)?.permissions.check_owner(credentials)?;

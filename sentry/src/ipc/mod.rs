@@ -24,7 +24,7 @@ pub(crate) use shared_memory::{Segment, SegmentPages, SharedMemory};
 const OBJECT_BYTES: u64 = 1024;
 
 /// The System V objects of a sandbox.
-pub struct Ipc {
+pub(crate) struct Ipc {
     /// Shared memory segments.
     pub memory: Arc<SharedMemory>,
     /// Semaphore sets.
@@ -37,7 +37,7 @@ pub struct Ipc {
 
 impl Ipc {
     /// A state without objects; segments will use `memory`.
-    pub fn new(memory: &Arc<GuestMemory>) -> Self {
+    pub(crate) fn new(memory: &Arc<GuestMemory>) -> Self {
         let limits = Arc::new(Limits::default());
         Ipc {
             memory: SharedMemory::new(memory.clone(), limits.clone()),

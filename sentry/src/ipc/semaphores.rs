@@ -17,7 +17,7 @@ use crate::wait::WaitQueue;
 
 /// A semaphore.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Semaphore {
+pub(crate) struct Semaphore {
     /// Its value, from 0 to [`SEMVMX`].
     pub value: i32,
     /// The PID of the last change.
@@ -25,7 +25,7 @@ pub struct Semaphore {
 }
 
 /// A caller of semop(2) that sleeps between attempts.
-pub struct Sleeper {
+pub(crate) struct Sleeper {
     /// Its number in the order of arrival.
     ticket: u64,
     queue: Arc<WaitQueue>,
@@ -33,7 +33,7 @@ pub struct Sleeper {
 
 impl Sleeper {
     /// Notified when another attempt may succeed.
-    pub fn queue(&self) -> &WaitQueue {
+    pub(crate) fn queue(&self) -> &WaitQueue {
         &self.queue
     }
 }
@@ -48,7 +48,7 @@ struct Waiting {
 }
 
 /// A semaphore set.
-pub struct SemaphoreSet {
+pub(crate) struct SemaphoreSet {
     permissions: Permissions,
     /// The semaphores.
     pub semaphores: Vec<Semaphore>,
@@ -80,7 +80,7 @@ impl Object for SemaphoreSet {
 
 impl SemaphoreSet {
     /// Number of waiters for the semaphore to become 0, or to grow.
-    pub fn waiters(&self, number: usize, for_zero: bool) -> u64 {
+    pub(crate) fn waiters(&self, number: usize, for_zero: bool) -> u64 {
         self.waiting_for(number).filter(|w| (w.takes == 0) == for_zero).count() as u64
     }
 
@@ -123,17 +123,17 @@ impl SemaphoreSet {
 /// Waiters to wake when the lock is released.
 #[must_use = "the waiters sleep until they are woken"]
 #[derive(Default)]
-pub struct Ready(Vec<Arc<WaitQueue>>);
+pub(crate) struct Ready(Vec<Arc<WaitQueue>>);
 
 impl Ready {
     /// Wakes them.
-    pub fn wake(self) {
+    pub(crate) fn wake(self) {
         self.0.iter().for_each(|queue| queue.notify_all());
     }
 }
 
 /// The result of an attempt.
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// All operations are done; these waiters are to be woken.
     Done(Ready),
     /// An operation is blocked; with `IPC_NOWAIT` if true.
@@ -141,7 +141,7 @@ pub enum Attempt {
 }
 
 /// The state behind the lock.
-pub struct State {
+pub(crate) struct State {
     /// The semaphore sets.
     pub sets: Ids<SemaphoreSet>,
     /// By process, the sets with adjustments for its end.
@@ -150,7 +150,7 @@ pub struct State {
 }
 
 /// The semaphore sets of a sandbox.
-pub struct Semaphores {
+pub(crate) struct Semaphores {
     state: Mutex<State>,
     memory: Arc<GuestMemory>,
     limits: Arc<Limits>,
@@ -165,7 +165,7 @@ impl Semaphores {
 
 impl State {
     /// Number of semaphores in all sets.
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.sets.total() as usize
     }
 
@@ -173,7 +173,12 @@ impl State {
     ///
     /// # Errors
     /// `EINVAL` if the set does not exist.
-    pub fn assign(&mut self, id: i32, values: impl Iterator<Item = (u16, i32)>, pid: i32) -> Result<Ready, Errno> {
+    pub(crate) fn assign(
+        &mut self,
+        id: i32,
+        values: impl Iterator<Item = (u16, i32)>,
+        pid: i32,
+    ) -> Result<Ready, Errno> {
         let set = self.sets.get_mut(id)?;
         let mut ready = Ready::default();
         let mut assigned = BTreeSet::new();
@@ -198,7 +203,7 @@ impl State {
     }
 
     /// Makes a sleeper, to be passed to [`attempt`](Self::attempt).
-    pub fn sleeper(&mut self) -> Sleeper {
+    pub(crate) fn sleeper(&mut self) -> Sleeper {
         self.last_ticket += 1;
         Sleeper { ticket: self.last_ticket, queue: Arc::new(WaitQueue::new()) }
     }
@@ -208,7 +213,7 @@ impl State {
     /// # Errors
     /// `ERANGE` if a value or adjustment becomes too large; `EINVAL` if the set does not exist, `EFBIG` if the
     /// semaphore does not.
-    pub fn attempt(
+    pub(crate) fn attempt(
         &mut self,
         id: i32,
         operations: &[Sembuf],
@@ -268,7 +273,7 @@ impl State {
     }
 
     /// Removes a sleeper, and returns the waiters to wake instead of it.
-    pub fn stop_waiting(&mut self, id: i32, sleeper: &Sleeper) -> Ready {
+    pub(crate) fn stop_waiting(&mut self, id: i32, sleeper: &Sleeper) -> Ready {
         let Ok(set) = self.sets.get_mut(id) else { return Ready::default() };
         let number = set.stop_waiting(sleeper.ticket);
         Ready(number.map(|number| set.ready(number)).unwrap_or_default())
@@ -277,7 +282,7 @@ impl State {
 
 impl Semaphores {
     /// The locked sets.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
@@ -285,7 +290,13 @@ impl Semaphores {
     ///
     /// # Errors
     /// Those of semget(2).
-    pub fn find_or_make(&self, credentials: &Credentials, key: i32, count: i32, flags: u32) -> Result<i32, Errno> {
+    pub(crate) fn find_or_make(
+        &self,
+        credentials: &Credentials,
+        key: i32,
+        count: i32,
+        flags: u32,
+    ) -> Result<i32, Errno> {
         if count < 0 || count > self.limits.semmsl.int_value() {
             return Err(Errno::EINVAL.here());
         }
@@ -321,7 +332,7 @@ impl Semaphores {
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`.
-    pub fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
+    pub(crate) fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
         let removed = {
             let mut state = self.lock();
             state.sets.get(id)?.permissions.check_owner(credentials)?;
@@ -343,7 +354,7 @@ impl Semaphores {
     }
 
     /// Applies the adjustments of an ended process.
-    pub fn process_ended(&self, pid: i32) {
+    pub(crate) fn process_ended(&self, pid: i32) {
         let mut ready = Ready::default();
         {
             let mut state = self.lock();

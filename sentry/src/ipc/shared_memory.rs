@@ -17,7 +17,7 @@ use crate::vfs::FileDescription;
 
 /// A shared memory segment.
 #[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the meaning of those of struct shmid_ds")]
-pub struct Segment {
+pub(crate) struct Segment {
     permissions: Permissions,
     pages: Arc<SegmentPages>,
     pub size: u64,
@@ -45,12 +45,12 @@ impl Object for Segment {
 
 impl Segment {
     /// The mappable pages.
-    pub fn pages(&self) -> Arc<SegmentPages> {
+    pub(crate) fn pages(&self) -> Arc<SegmentPages> {
         self.pages.clone()
     }
 
     /// The size in pages.
-    pub fn page_count(&self) -> u64 {
+    pub(crate) fn page_count(&self) -> u64 {
         self.size.div_ceil(PAGE_SIZE)
     }
 }
@@ -71,7 +71,7 @@ impl Mapping for Relay {
 }
 
 /// The pages of a segment. They count their attachments.
-pub struct SegmentPages {
+pub(crate) struct SegmentPages {
     me: Weak<SegmentPages>,
     cache: Arc<PageCache>,
     table: Weak<SharedMemory>,
@@ -84,7 +84,7 @@ pub struct SegmentPages {
 
 impl SegmentPages {
     /// Resident bytes.
-    pub fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         self.cache.present_bytes()
     }
 
@@ -92,7 +92,7 @@ impl SegmentPages {
     ///
     /// # Errors
     /// Those of `make`.
-    pub fn name(
+    pub(crate) fn name(
         &self,
         make: impl FnOnce() -> Result<Arc<FileDescription>, Errno>,
     ) -> Result<Arc<FileDescription>, Errno> {
@@ -167,7 +167,7 @@ impl Mappable for SegmentPages {
 }
 
 /// The shared memory segments of a sandbox.
-pub struct SharedMemory {
+pub(crate) struct SharedMemory {
     me: Weak<SharedMemory>,
     memory: Arc<GuestMemory>,
     segments: Mutex<Ids<Segment>>,
@@ -185,7 +185,7 @@ impl SharedMemory {
     }
 
     /// The locked segments.
-    pub fn lock(&self) -> MutexGuard<'_, Ids<Segment>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ids<Segment>> {
         self.segments.lock()
     }
 
@@ -193,7 +193,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// Those of shmget(2).
-    pub fn find_or_make(
+    pub(crate) fn find_or_make(
         &self,
         credentials: &Credentials,
         key: i32,
@@ -276,7 +276,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// `EINVAL`, `EPERM`.
-    pub fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
+    pub(crate) fn remove(&self, credentials: &Credentials, id: i32) -> Result<(), Errno> {
         let gone = {
             let mut segments = self.lock();
             let segment = segments.get_mut(id)?;
@@ -294,7 +294,7 @@ impl SharedMemory {
     }
 
     /// Whether an object is a segment of this table.
-    pub fn is_segment(&self, object: &Arc<dyn Mappable>) -> bool {
+    pub(crate) fn is_segment(&self, object: &Arc<dyn Mappable>) -> bool {
         self.lock().iter().any(|(_, segment)| std::ptr::addr_eq(Arc::as_ptr(&segment.pages), Arc::as_ptr(object)))
     }
 }

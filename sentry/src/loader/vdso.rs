@@ -146,7 +146,7 @@ struct Calibration {
 }
 
 /// The vDSO of a sandbox.
-pub struct Vdso {
+pub(crate) struct Vdso {
     memory: Arc<GuestMemory>,
     data: Arc<FixedPages>,
     image: Arc<FixedPages>,
@@ -160,7 +160,7 @@ impl Vdso {
     ///
     /// # Errors
     /// Guest memory has not even two pages.
-    pub fn new(memory: &Arc<GuestMemory>) -> Result<Vdso, OutOfMemory> {
+    pub(crate) fn new(memory: &Arc<GuestMemory>) -> Result<Vdso, OutOfMemory> {
         let data = memory.allocate(PAGE_SIZE, PAGE_SIZE)?;
         let image = memory.allocate(PAGE_SIZE, PAGE_SIZE)?;
         memory.write(image.range().start, &amber_vdso::image());
@@ -199,14 +199,14 @@ impl Vdso {
     }
 
     /// Says that some thread is not on processor 0: from now on all ask by a system call on which one they are.
-    pub fn ask_for_processors(&self) {
+    pub(crate) fn ask_for_processors(&self) {
         self.memory.atomic_u32(self.data.range().start + data::FIRST_PROCESSOR).store(0, Ordering::SeqCst);
     }
 
     /// What a clock shows to a guest that asks for it by a system call: just what the guest would read by itself, so that
     /// time never goes back from one way of asking to the other. Makes the parameters good for some time again, unless
     /// they are.
-    pub fn now(&self, clock: Clock) -> u64 {
+    pub(crate) fn now(&self, clock: Clock) -> u64 {
         if !self.counts {
             return clock.now();
         }

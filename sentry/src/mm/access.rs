@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU32;
 
 use amber_abi::errno::Errno;
 use amber_host::memory_io::SocketBytes;
@@ -26,47 +26,47 @@ enum Force {
 
 impl MemoryManager {
     /// Copies from guest memory. Returns the number of bytes before the first that cannot be read.
-    pub fn read_partial(&self, address: u64, buf: &mut [u8]) -> usize {
+    pub(crate) fn read_partial(&self, address: u64, buf: &mut [u8]) -> usize {
         self.read_with(address, buf, Force::No)
     }
 
     /// Copies to guest memory. Returns the number of bytes before the first that cannot be written.
-    pub fn write_partial(&self, address: u64, buf: &[u8]) -> usize {
+    pub(crate) fn write_partial(&self, address: u64, buf: &[u8]) -> usize {
         self.write_with(address, buf, Force::No)
     }
 
     /// Copies from guest memory, all of `buf` or `EFAULT`.
-    pub fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
+    pub(crate) fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
         if self.read_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT.here()) }
     }
 
     /// Copies a structure from guest memory, all of it or `EFAULT`.
-    pub fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
+    pub(crate) fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
         let mut object = T::new_zeroed();
         self.read(address, object.as_mut_bytes())?;
         Ok(object)
     }
 
     /// Copies to guest memory, all of `buf` or `EFAULT` (then a part may have been written, as on Linux).
-    pub fn write(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn write(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
         if self.write_partial(address, buf) == buf.len() { Ok(()) } else { Err(Errno::EFAULT.here()) }
     }
 
     /// Like [`read_partial`](Self::read_partial), but with the access of a debugger or `/proc/PID/mem`: whatever the
     /// protection.
-    pub fn read_forced(&self, address: u64, buf: &mut [u8]) -> usize {
+    pub(crate) fn read_forced(&self, address: u64, buf: &mut [u8]) -> usize {
         self.read_with(address, buf, Force::Yes)
     }
 
     /// Like [`write_partial`](Self::write_partial), but with the access of a debugger or `/proc/PID/mem`: to private
     /// VMAs whatever the protection, but not to read-only shared ones.
-    pub fn write_forced(&self, address: u64, buf: &[u8]) -> usize {
+    pub(crate) fn write_forced(&self, address: u64, buf: &[u8]) -> usize {
         self.write_with(address, buf, Force::Yes)
     }
 
     /// Makes memory present and writable, and returns how many bytes from `address` on are. A read(2) then takes no
     /// more from a pipe than it can deliver.
-    pub fn prepare_write(&self, address: u64, len: usize) -> usize {
+    pub(crate) fn prepare_write(&self, address: u64, len: usize) -> usize {
         self.with(|state| {
             let mut done = 0;
             while done < len {
@@ -84,7 +84,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EFAULT` if the first byte cannot be written; those of recv(2).
-    pub fn receive(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(crate) fn receive(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         self.exchange(address, len, true, |offset, run| self.memory.read_from(offset, run, &mut SocketBytes(socket)))
     }
 
@@ -92,7 +92,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EFAULT` if the first byte cannot be read; those of send(2).
-    pub fn send(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(crate) fn send(&self, address: u64, len: usize, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
         self.exchange(address, len, false, |offset, run| self.memory.write_to(offset, run, &mut SocketBytes(socket)))
     }
 
@@ -163,18 +163,15 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EFAULT` if the word cannot be accessed. The caller checks the alignment.
-    pub fn with_word<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU32) -> R) -> Result<R, Errno> {
+    pub(crate) fn with_word<R>(
+        &self,
+        address: u64,
+        write: bool,
+        work: impl FnOnce(&AtomicU32) -> R,
+    ) -> Result<R, Errno> {
         self.with(|state| {
             let (offset, _) = self.extent(state, address & !3, write, Force::No).map_err(|_| Errno::EFAULT.here())?;
             Ok(work(self.memory.atomic_u32(offset)))
-        })
-    }
-
-    /// Like [`with_word`](Self::with_word), for 64 bits.
-    pub fn with_long<R>(&self, address: u64, write: bool, work: impl FnOnce(&AtomicU64) -> R) -> Result<R, Errno> {
-        self.with(|state| {
-            let (offset, _) = self.extent(state, address & !7, write, Force::No).map_err(|_| Errno::EFAULT.here())?;
-            Ok(work(self.memory.atomic_u64(offset)))
         })
     }
 
@@ -182,7 +179,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EFAULT` if nothing is mapped there.
-    pub fn shared_object(&self, address: u64) -> Result<Option<(Arc<dyn Mappable>, u64)>, Errno> {
+    pub(crate) fn shared_object(&self, address: u64) -> Result<Option<(Arc<dyn Mappable>, u64)>, Errno> {
         self.with(|state| {
             let (area, _) = self.locate(state, address).map_err(|_| Errno::EFAULT.here())?;
             let shared = area.object().filter(|_| area.is_shared());

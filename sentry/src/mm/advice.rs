@@ -18,7 +18,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// As in the man page; `EINTR` if the caller is killed.
-    pub fn advise(&self, address: u64, len: u64, advice: MemoryAdvice) -> Result<(), Errno> {
+    pub(crate) fn advise(&self, address: u64, len: u64, advice: MemoryAdvice) -> Result<(), Errno> {
         if !is_known(advice) || !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL.here());
         }

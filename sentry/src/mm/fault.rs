@@ -25,7 +25,7 @@ const STACK_STEP: u64 = 64 << 10;
 
 /// Why an access is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// No VMA: SIGSEGV with `SEGV_MAPERR`.
     Unmapped,
     /// The VMA does not allow the access: SIGSEGV with `SEGV_ACCERR`.
@@ -38,7 +38,7 @@ pub enum Fault {
 
 impl Fault {
     /// The signal number and its `si_code`.
-    pub fn signal(self) -> (i32, i32) {
+    pub(crate) fn signal(self) -> (i32, i32) {
         const SIGBUS: i32 = 7;
         const SIGKILL: i32 = 9;
         const SIGSEGV: i32 = 11;
@@ -75,7 +75,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// The reason for a signal, see [`Fault::signal`].
-    pub fn fault(&self, address: u64, access: Access) -> Result<(), Fault> {
+    pub(crate) fn fault(&self, address: u64, access: Access) -> Result<(), Fault> {
         log::trace!("page fault at {address:#x}: {access:?}");
         self.with(|state| {
             let (area, page) = self.locate(state, address)?;

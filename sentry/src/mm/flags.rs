@@ -22,7 +22,7 @@ bitflags! {
 
 impl MemoryFlags {
     /// The flags of an address space made by fork or exec from one with these flags.
-    pub fn inherited(self) -> MemoryFlags {
+    pub(crate) fn inherited(self) -> MemoryFlags {
         let kept = if self.contains(Self::NO_INHERIT) { self - Self::REFUSE_EXEC_GAIN } else { self };
         kept - Self::NO_INHERIT
     }

@@ -21,7 +21,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `ENOMEM` if the platform cannot create an address space or memory is used up; `EINTR` if the caller is killed.
-    pub fn fork(&self, platform: &mut dyn Context, soon: &[u64]) -> Result<Arc<MemoryManager>, Errno> {
+    pub(crate) fn fork(&self, platform: &mut dyn Context, soon: &[u64]) -> Result<Arc<MemoryManager>, Errno> {
         // A failed child has a lock of the same rank, so it is dropped after this lock is released.
         let (child, made) = self.with(|state| -> Result<_, Errno> {
             soon.iter().for_each(|&address| state.precopy.note(address));

@@ -8,7 +8,7 @@ use crate::vfs::FileDescription;
 
 /// Random bits for the layout of a new program; 0 under the personality `ADDR_NO_RANDOMIZE`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Randomness {
+pub(crate) struct Randomness {
     /// Of the mmap area.
     pub mmap: u64,
     /// Of the stack.
@@ -21,7 +21,7 @@ pub struct Randomness {
 
 impl Randomness {
     /// Takes the bits from random bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
         let word = |at: usize| {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at * 8..at * 8 + 8]);
@@ -41,12 +41,12 @@ impl Randomness {
     }
 
     /// Offset of the heap in bytes: up to 32 MiB behind the program.
-    pub fn heap_shift(&self) -> u64 {
+    pub(crate) fn heap_shift(&self) -> u64 {
         (self.heap % (32 << 20)) & !(PAGE_SIZE - 1)
     }
 
     /// Offset of a position-independent program in bytes (28 bits of pages).
-    pub fn program_shift(&self) -> u64 {
+    pub(crate) fn program_shift(&self) -> u64 {
         (self.program & ((1 << 28) - 1)) * PAGE_SIZE
     }
 }
@@ -54,7 +54,7 @@ impl Randomness {
 /// The layout of one address space. Addresses of absent parts are 0.
 #[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of prctl(2) PR_SET_MM")]
 #[derive(Clone, Default)]
-pub struct Layout {
+pub(crate) struct Layout {
     /// Mappings are placed below this address, downwards.
     pub mmap_base: u64,
     /// The highest address of the stack.
@@ -80,7 +80,7 @@ pub struct Layout {
 
 impl Layout {
     /// The layout of a new address space below `limit`, whose stack is limited to `stack_limit` bytes.
-    pub fn new(limit: u64, stack_limit: u64, randomness: &Randomness) -> Self {
+    pub(crate) fn new(limit: u64, stack_limit: u64, randomness: &Randomness) -> Self {
         /// Minimum distance of the mmap area from the limit, for the stack and its random offset.
         const LEAST_GAP: u64 = 128 << 20;
         let stack_moves = ((1 << 22) - 1) * PAGE_SIZE;
@@ -95,7 +95,7 @@ impl Layout {
     }
 
     /// The base of position-independent programs before randomization: two thirds of the address space, as on Linux.
-    pub fn program_base(limit: u64) -> u64 {
+    pub(crate) fn program_base(limit: u64) -> u64 {
         (limit / 3 * 2) & !(PAGE_SIZE - 1)
     }
 }

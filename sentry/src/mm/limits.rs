@@ -7,7 +7,7 @@ use crate::tunables::Tunables;
 
 /// Soft limits in bytes, set by setrlimit(2). `u64::MAX` is no limit.
 #[derive(Debug)]
-pub struct MemoryLimits {
+pub(crate) struct MemoryLimits {
     address_space: AtomicU64,
     data: AtomicU64,
     stack: AtomicU64,
@@ -19,12 +19,12 @@ pub struct MemoryLimits {
 macro_rules! limit {
     ($field:ident, $set:ident, $doc:literal) => {
         #[doc = $doc]
-        pub fn $field(&self) -> u64 {
+        pub(crate) fn $field(&self) -> u64 {
             self.$field.load(Ordering::Relaxed)
         }
 
         #[doc = concat!("Sets ", $doc)]
-        pub fn $set(&self, bytes: u64) {
+        pub(crate) fn $set(&self, bytes: u64) {
             self.$field.store(bytes, Ordering::Relaxed);
         }
     };
@@ -32,7 +32,7 @@ macro_rules! limit {
 
 impl MemoryLimits {
     /// Linux's limits of the first process, with the parameters of the sandbox.
-    pub fn new(system: Arc<Tunables>) -> Self {
+    pub(crate) fn new(system: Arc<Tunables>) -> Self {
         MemoryLimits {
             address_space: AtomicU64::new(u64::MAX),
             data: AtomicU64::new(u64::MAX),
@@ -43,7 +43,7 @@ impl MemoryLimits {
     }
 
     /// The parameters below `/proc/sys/vm`.
-    pub fn system(&self) -> &Tunables {
+    pub(crate) fn system(&self) -> &Tunables {
         &self.system
     }
 

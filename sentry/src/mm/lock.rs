@@ -9,7 +9,7 @@ use crate::interruption::check_killed;
 
 /// When locked pages are populated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockMode {
+pub(crate) enum LockMode {
     /// At once.
     Now,
     /// At the first access (`MLOCK_ONFAULT`).
@@ -21,7 +21,7 @@ const LOCK_BITS: VmaFlags = VmaFlags::LOCKED.union(VmaFlags::LOCK_ON_FAULT);
 
 impl LockMode {
     /// The VMA flags of memory locked in this mode.
-    pub fn flags(self) -> VmaFlags {
+    pub(crate) fn flags(self) -> VmaFlags {
         match self {
             LockMode::Now => VmaFlags::LOCKED,
             LockMode::OnFault => LOCK_BITS,
@@ -35,7 +35,7 @@ impl MemoryManager {
     /// # Errors
     /// `EPERM` if the limit is 0, `ENOMEM` beyond `RLIMIT_MEMLOCK` or for a range with holes, `EINVAL` if the range
     /// wraps.
-    pub fn lock(&self, address: u64, len: u64, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
+    pub(crate) fn lock(&self, address: u64, len: u64, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
         if !unlimited && self.limits.locked() == 0 {
             return Err(Errno::EPERM.here());
         }
@@ -73,7 +73,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `ENOMEM` for a range with holes, `EINVAL` if the range wraps.
-    pub fn unlock(&self, address: u64, len: u64) -> Result<(), Errno> {
+    pub(crate) fn unlock(&self, address: u64, len: u64) -> Result<(), Errno> {
         let range = widened(address, len)?;
         if range.is_empty() {
             return Ok(());
@@ -93,7 +93,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EPERM` if the limit is 0, `ENOMEM` beyond `RLIMIT_MEMLOCK`; `EINTR` if the caller is killed.
-    pub fn lock_all(&self, current: bool, future: bool, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
+    pub(crate) fn lock_all(&self, current: bool, future: bool, mode: LockMode, unlimited: bool) -> Result<(), Errno> {
         if !unlimited && self.limits.locked() == 0 {
             return Err(Errno::EPERM.here());
         }
@@ -120,7 +120,7 @@ impl MemoryManager {
     }
 
     /// munlockall(2).
-    pub fn unlock_all(&self) {
+    pub(crate) fn unlock_all(&self) {
         self.with(|state| {
             state.lock_future = VmaFlags::empty();
             let joined = state.areas.change(0..u64::MAX, |vma| set_lock(vma, VmaFlags::empty()));

@@ -17,7 +17,7 @@ use crate::aio::AioContexts;
 use crate::sync::{Mutex, Rank};
 
 /// An address space, of one process or of several that share it.
-pub struct MemoryManager {
+pub(crate) struct MemoryManager {
     pub(super) space: Arc<dyn AddressSpace>,
     pub(super) memory: Arc<GuestMemory>,
     /// The first address that cannot be mapped.
@@ -67,7 +67,7 @@ impl Mapping for Link {
 
 impl MemoryManager {
     /// An empty address space below `limit`.
-    pub fn new(
+    pub(crate) fn new(
         space: Arc<dyn AddressSpace>,
         memory: Arc<GuestMemory>,
         limit: u64,
@@ -99,22 +99,22 @@ impl MemoryManager {
     }
 
     /// The address space of the platform.
-    pub fn space(&self) -> &Arc<dyn AddressSpace> {
+    pub(crate) fn space(&self) -> &Arc<dyn AddressSpace> {
         &self.space
     }
 
     /// Host memory used by the platform and the host for it, in bytes.
-    pub fn kernel_bytes(&self) -> u64 {
+    pub(crate) fn kernel_bytes(&self) -> u64 {
         self.space.host_bytes()
     }
 
     /// The guest memory that the frames come from.
-    pub fn memory(&self) -> &Arc<GuestMemory> {
+    pub(crate) fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
     }
 
     /// The first address that cannot be mapped.
-    pub fn address_limit(&self) -> u64 {
+    pub(crate) fn address_limit(&self) -> u64 {
         self.limit
     }
 
@@ -124,37 +124,37 @@ impl MemoryManager {
     }
 
     /// The contexts of asynchronous I/O (io_setup(2)).
-    pub fn aio(&self) -> &AioContexts {
+    pub(crate) fn aio(&self) -> &AioContexts {
         &self.aio
     }
 
     /// The resource limits.
-    pub fn limits(&self) -> &MemoryLimits {
+    pub(crate) fn limits(&self) -> &MemoryLimits {
         &self.limits
     }
 
     /// A number unique among all address spaces of the sandbox.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// Registers for membarrier(2).
-    pub fn register_barrier(&self, command: u32) {
+    pub(crate) fn register_barrier(&self, command: u32) {
         self.barriers.fetch_or(command, Ordering::Relaxed);
     }
 
     /// All registrations for membarrier(2), as bits.
-    pub fn barrier_registrations(&self) -> u32 {
+    pub(crate) fn barrier_registrations(&self) -> u32 {
         self.barriers.load(Ordering::Relaxed)
     }
 
     /// The flags set by prctl(2).
-    pub fn flags(&self) -> MemoryFlags {
+    pub(crate) fn flags(&self) -> MemoryFlags {
         MemoryFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
     /// Sets or clears flags.
-    pub fn set_flags(&self, flags: MemoryFlags, on: bool) {
+    pub(crate) fn set_flags(&self, flags: MemoryFlags, on: bool) {
         if on {
             self.flags.fetch_or(flags.bits(), Ordering::Relaxed);
         } else {
@@ -163,7 +163,7 @@ impl MemoryManager {
     }
 
     /// Reads or changes the layout, for `/proc` and prctl(2) `PR_SET_MM`.
-    pub fn with_layout<R>(&self, f: impl FnOnce(&mut Layout) -> R) -> R {
+    pub(crate) fn with_layout<R>(&self, f: impl FnOnce(&mut Layout) -> R) -> R {
         self.with(|state| f(&mut state.layout))
     }
 

@@ -20,7 +20,7 @@ const POPULATED: u64 = 1 << 20;
 
 /// The address of a new VMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// At this address if it is free, else anywhere. 0 is no hint.
     Hint(u64),
     /// In the second gigabyte (`MAP_32BIT`).
@@ -33,7 +33,7 @@ pub enum Place {
 
 /// The backing of a new VMA.
 #[derive(Clone)]
-pub enum Backed {
+pub(crate) enum Backed {
     /// Zeroed memory.
     Anonymous,
     /// An object, an offset in bytes, and the open file or the name to show in `/proc/PID/maps`.
@@ -41,7 +41,7 @@ pub enum Backed {
 }
 
 /// A request for a mapping. The caller has checked the arguments against the file.
-pub struct MapRequest {
+pub(crate) struct MapRequest {
     /// The address.
     pub place: Place,
     /// Length in bytes, rounded up to pages.
@@ -71,7 +71,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// Those of mmap(2), except those about the descriptor.
-    pub fn map(&self, request: MapRequest) -> Result<u64, Errno> {
+    pub(crate) fn map(&self, request: MapRequest) -> Result<u64, Errno> {
         if request.len == 0 {
             return Err(Errno::EINVAL.here());
         }
@@ -143,7 +143,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `ENOMEM` if there is no free range.
-    pub fn free_room(&self, len: u64) -> Result<u64, Errno> {
+    pub(crate) fn free_room(&self, len: u64) -> Result<u64, Errno> {
         let len = whole_pages(len)?;
         self.with(|state| self.find_room(state, 0, len, Region::Usual))
     }
@@ -220,7 +220,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EINVAL` for an invalid range, `ENOMEM` if too many VMAs would remain, `EPERM` if sealed.
-    pub fn unmap(&self, address: u64, len: u64) -> Result<(), Errno> {
+    pub(crate) fn unmap(&self, address: u64, len: u64) -> Result<(), Errno> {
         let len = whole_pages(len).map_err(|_| Errno::EINVAL.here())?;
         let end = address.checked_add(len).filter(|&end| end <= self.limit).ok_or_else(|| Errno::EINVAL.here())?;
         if !address.is_multiple_of(PAGE_SIZE) || len == 0 {
@@ -236,7 +236,7 @@ impl MemoryManager {
     }
 
     /// brk(2): moves the end of the heap if possible, and returns it.
-    pub fn set_break(&self, to: u64, may_lock_any: bool) -> u64 {
+    pub(crate) fn set_break(&self, to: u64, may_lock_any: bool) -> u64 {
         let (brk, lock) = self.with(|state| {
             let layout = &state.layout;
             let old = layout.brk;

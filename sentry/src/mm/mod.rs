@@ -52,7 +52,7 @@ pub(crate) use state::Memory;
 pub(crate) use vma::{Vma, VmaFlags};
 
 /// An object whose pages can be mapped: a file, a memfd, shared anonymous memory.
-pub trait Mappable: Send + Sync {
+pub(crate) trait Mappable: Send + Sync {
     /// The frames of the object's bytes from `offset` on: at least one page and at most `most` bytes, both page
     /// aligned. Absent pages are read in. With `write`, the pages become dirty.
     ///
@@ -68,11 +68,6 @@ pub trait Mappable: Send + Sync {
 
     /// Current length in bytes.
     fn len(&self) -> u64;
-
-    /// Whether the length is 0.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 
     /// Registers a VMA that maps the object. Truncation must invalidate it.
     fn attach(&self, mapping: Arc<dyn Mapping>);
@@ -109,7 +104,7 @@ pub trait Mappable: Send + Sync {
 }
 
 /// An address space that maps some part of a [`Mappable`].
-pub trait Mapping: Send + Sync {
+pub(crate) trait Mapping: Send + Sync {
     /// Unmaps the object's pages of a range in all VMAs, so that the next access faults. `even_private` also drops
     /// private copies: truncation does so, hole punching does not. When it returns, no guest can reach the frames.
     fn invalidate(&self, object: &dyn Mappable, offset: u64, len: u64, even_private: bool);

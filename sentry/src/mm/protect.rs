@@ -13,7 +13,7 @@ use super::vma::{Vma, VmaFlags};
 
 /// The extent of a change of protection beyond its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// None.
     Exact,
     /// Down to the start of the VMA, which must be one that grows down (`PROT_GROWSDOWN`).
@@ -27,7 +27,7 @@ impl MemoryManager {
     /// # Errors
     /// `EINVAL` for an unaligned address, `ENOMEM` for a range with holes or too many VMAs, `EACCES` if the VMA or
     /// `PR_SET_MDWE` does not allow the protection, `EPERM` if it is sealed.
-    pub fn protect(
+    pub(crate) fn protect(
         &self,
         address: u64,
         len: u64,
@@ -139,7 +139,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EINVAL` for an unaligned or wrapping range, `ENOMEM` for one with holes.
-    pub fn seal(&self, address: u64, len: u64) -> Result<(), Errno> {
+    pub(crate) fn seal(&self, address: u64, len: u64) -> Result<(), Errno> {
         if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL.here());
         }

@@ -12,7 +12,7 @@ use super::vma::{Backing, Vma, VmaFlags};
 
 /// The arguments of mremap(2).
 #[derive(Clone, Copy, Debug)]
-pub struct RemapRequest {
+pub(crate) struct RemapRequest {
     /// The old address.
     pub address: u64,
     /// The old length; 0 adds a second mapping of a shared one.
@@ -36,7 +36,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// As in the man page.
-    pub fn remap(&self, request: RemapRequest) -> Result<u64, Errno> {
+    pub(crate) fn remap(&self, request: RemapRequest) -> Result<u64, Errno> {
         let RemapRequest { address, fixed, .. } = request;
         if !address.is_multiple_of(PAGE_SIZE) || fixed.is_some_and(|to| !to.is_multiple_of(PAGE_SIZE)) {
             return Err(Errno::EINVAL.here());

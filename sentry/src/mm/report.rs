@@ -20,7 +20,7 @@ const RUNS_AT_ONCE: usize = 1024;
 /// Resident memory of a VMA in bytes, as `/proc/PID/smaps` shows it.
 #[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of proc_pid_smaps(5)")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AreaUsage {
+pub(crate) struct AreaUsage {
     pub rss: u64,
     pub pss: u64,
     pub shared_clean: u64,
@@ -37,7 +37,7 @@ pub struct AreaUsage {
     reason = "the fields carry the names of proc_pid_status(5), without `Vm` and `Rss`"
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(crate) struct Totals {
     pub peak: u64,
     pub size: u64,
     pub locked: u64,
@@ -54,7 +54,7 @@ pub struct Totals {
 }
 
 /// Iterates over the VMAs of an address space.
-pub struct Areas<'a> {
+pub(crate) struct Areas<'a> {
     mm: &'a MemoryManager,
     left: Range<u64>,
     found: std::vec::IntoIter<Vma>,
@@ -77,28 +77,23 @@ impl Iterator for Areas<'_> {
 }
 
 impl MemoryManager {
-    /// All VMAs by address, see [`areas_in`](Self::areas_in).
-    pub fn areas(&self) -> Areas<'_> {
-        self.areas_in(0..self.limit)
-    }
-
     /// The VMAs of a range by address. They are copied in batches, so those of later batches show later changes.
-    pub fn areas_in(&self, range: Range<u64>) -> Areas<'_> {
+    pub(crate) fn areas_in(&self, range: Range<u64>) -> Areas<'_> {
         Areas { mm: self, left: range, found: Vec::new().into_iter() }
     }
 
     /// The first VMA that ends above an address.
-    pub fn area_from(&self, address: u64) -> Option<Vma> {
+    pub(crate) fn area_from(&self, address: u64) -> Option<Vma> {
         self.with(|state| state.areas.find_from(address).cloned())
     }
 
     /// A batch of VMAs by address, from the first that ends above `start` on; empty after the last.
-    pub fn areas_from(&self, start: u64) -> Vec<Vma> {
+    pub(crate) fn areas_from(&self, start: u64) -> Vec<Vma> {
         self.with(|state| state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect())
     }
 
     /// Like [`areas_from`](Self::areas_from), with the resident memory of each.
-    pub fn usage_from(&self, start: u64) -> Vec<(Vma, AreaUsage)> {
+    pub(crate) fn usage_from(&self, start: u64) -> Vec<(Vma, AreaUsage)> {
         self.with(|state| {
             let areas: Vec<Vma> = state.areas.overlapping(start..self.limit).take(AREAS_AT_ONCE).cloned().collect();
             let Some(last) = areas.last() else { return Vec::new() };
@@ -117,7 +112,7 @@ impl MemoryManager {
     }
 
     /// The sums. The lock is taken for one batch of runs at a time.
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         let (mut totals, mut from) = (self.area_totals(), 0);
         while let Some(next) = self.add_resident(&mut totals, from) {
             from = next;
@@ -129,7 +124,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EINTR` if the caller is killed.
-    pub fn totals_unless_killed(&self) -> Result<Totals, Errno> {
+    pub(crate) fn totals_unless_killed(&self) -> Result<Totals, Errno> {
         let (mut totals, mut from) = (self.area_totals(), 0);
         while let Some(next) = self.add_resident(&mut totals, from) {
             check_killed()?;
@@ -193,14 +188,14 @@ impl MemoryManager {
     }
 
     /// An upper bound of the resident bytes: all pages in runs. Much cheaper than [`totals`](Self::totals).
-    pub fn most_resident(&self) -> u64 {
+    pub(crate) fn most_resident(&self) -> u64 {
         self.with(|state| {
             state.runs.pieces(0..self.limit).map(|piece| piece.frames.len).sum::<u64>().max(state.resident_peak)
         })
     }
 
     /// mincore(2): whether each page of a range is resident; none if the range has holes.
-    pub fn residency(&self, address: u64, pages: u64) -> Option<Vec<bool>> {
+    pub(crate) fn residency(&self, address: u64, pages: u64) -> Option<Vec<bool>> {
         self.with(|state| {
             let end = address.checked_add(pages.checked_mul(PAGE_SIZE)?)?;
             if !state.areas.covers(address..end) {
@@ -232,12 +227,12 @@ impl MemoryManager {
     }
 
     /// Whether a VMA contains an address or lies above it.
-    pub fn is_area_from(&self, address: u64) -> bool {
+    pub(crate) fn is_area_from(&self, address: u64) -> bool {
         self.with(|state| state.areas.find_from(address).is_some())
     }
 
     /// Whether a file is mapped.
-    pub fn maps_file(&self, inode: &dyn crate::vfs::Inode) -> bool {
+    pub(crate) fn maps_file(&self, inode: &dyn crate::vfs::Inode) -> bool {
         let files: Vec<_> = self.with(|state| {
             state.areas.iter().filter_map(|vma| vma.object().and_then(|area| area.file.clone())).collect()
         });
@@ -248,7 +243,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// `EBADF` for a VMA of a file, `ENOMEM` for a hole; VMAs before it are named.
-    pub fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), Errno> {
+    pub(crate) fn name_range(&self, address: u64, len: u64, name: Option<&str>) -> Result<(), Errno> {
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or_else(|| Errno::EINVAL.here())?;
         let end = address.checked_add(len).ok_or_else(|| Errno::EINVAL.here())?;
         if !address.is_multiple_of(PAGE_SIZE) {

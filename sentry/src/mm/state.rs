@@ -12,7 +12,7 @@ use crate::sync::{Gate, Inside};
 const MOST_MAKERS: usize = 2;
 
 /// The memory state of a kernel.
-pub struct Memory {
+pub(crate) struct Memory {
     /// The frames of all guests.
     pub frames: Arc<GuestMemory>,
     /// Asynchronous I/O requests that all contexts together have room for (`fs.aio-nr`).
@@ -23,7 +23,7 @@ pub struct Memory {
 
 impl Memory {
     /// The state of a kernel with these frames.
-    pub fn new(frames: Arc<GuestMemory>) -> Self {
+    pub(crate) fn new(frames: Arc<GuestMemory>) -> Self {
         Memory { frames, aio_requests: Arc::default(), makers: Gate::new(MOST_MAKERS) }
     }
 
@@ -32,7 +32,7 @@ impl Memory {
     ///
     /// # Errors
     /// `EINTR` if the caller is killed while it waits.
-    pub fn admit_maker(&self) -> Result<Option<Inside<'_>>, Errno> {
+    pub(crate) fn admit_maker(&self) -> Result<Option<Inside<'_>>, Errno> {
         self.frames.is_limited().then(|| self.makers.enter()).transpose()
     }
 }

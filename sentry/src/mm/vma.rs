@@ -61,11 +61,11 @@ bitflags! {
 
 impl VmaFlags {
     /// All protections that mprotect(2) can set.
-    pub const MAY_ALL: VmaFlags = VmaFlags::MAY_READ.union(VmaFlags::MAY_WRITE).union(VmaFlags::MAY_EXECUTE);
+    pub(crate) const MAY_ALL: VmaFlags = VmaFlags::MAY_READ.union(VmaFlags::MAY_WRITE).union(VmaFlags::MAY_EXECUTE);
 }
 
 /// The registration of an address space at an object that it maps. Ends when dropped.
-pub struct ObjectArea {
+pub(crate) struct ObjectArea {
     /// The object.
     pub object: Arc<dyn Mappable>,
     /// The open file it was mapped from.
@@ -82,7 +82,7 @@ impl ObjectArea {
     ///
     /// # Errors
     /// `EPERM` if the object is sealed against stores.
-    pub fn new(
+    pub(crate) fn new(
         object: Arc<dyn Mappable>,
         file: Option<Arc<FileDescription>>,
         label: &'static str,
@@ -100,7 +100,7 @@ impl ObjectArea {
     ///
     /// # Errors
     /// Those of [`Mappable::attach_writable`].
-    pub fn for_child(&self, link: Arc<dyn Mapping>) -> Result<Arc<Self>, Errno> {
+    pub(crate) fn for_child(&self, link: Arc<dyn Mapping>) -> Result<Arc<Self>, Errno> {
         if self.writable {
             self.object.attach_writable(true)?;
         }
@@ -132,7 +132,7 @@ impl Drop for ObjectArea {
 
 /// The backing of a VMA.
 #[derive(Clone)]
-pub enum Backing {
+pub(crate) enum Backing {
     /// Zeroed memory.
     Anonymous,
     /// The pages of an object.
@@ -141,7 +141,7 @@ pub enum Backing {
 
 /// A virtual memory area (VMA).
 #[derive(Clone)]
-pub struct Vma {
+pub(crate) struct Vma {
     /// First address.
     pub start: u64,
     /// The address after the last.
@@ -160,22 +160,22 @@ pub struct Vma {
 
 impl Vma {
     /// Length in bytes.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.end - self.start
     }
 
     /// The address range.
-    pub fn range(&self) -> Range<u64> {
+    pub(crate) fn range(&self) -> Range<u64> {
         self.start..self.end
     }
 
     /// Whether other mappings of the object see stores.
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         self.flags.contains(VmaFlags::SHARED)
     }
 
     /// The mapped object.
-    pub fn object(&self) -> Option<&Arc<ObjectArea>> {
+    pub(crate) fn object(&self) -> Option<&Arc<ObjectArea>> {
         match &self.backing {
             Backing::Anonymous => None,
             Backing::Object(area) => Some(area),
@@ -183,27 +183,27 @@ impl Vma {
     }
 
     /// The part of a range that lies in the VMA.
-    pub fn clip(&self, range: &Range<u64>) -> Range<u64> {
+    pub(crate) fn clip(&self, range: &Range<u64>) -> Range<u64> {
         self.start.max(range.start)..self.end.min(range.end)
     }
 
     /// Offset in the object of an address in the VMA.
-    pub fn offset_of(&self, address: u64) -> u64 {
+    pub(crate) fn offset_of(&self, address: u64) -> u64 {
         self.offset.wrapping_add(address - self.start)
     }
 
     /// Whether the VMA counts for `RLIMIT_DATA`: private, writable and not a stack.
-    pub fn is_data(&self) -> bool {
+    pub(crate) fn is_data(&self) -> bool {
         self.is_data_with(self.protection)
     }
 
     /// Whether it would count for `RLIMIT_DATA` with this protection.
-    pub fn is_data_with(&self, protection: Protection) -> bool {
+    pub(crate) fn is_data_with(&self, protection: Protection) -> bool {
         protection.write && !self.flags.intersects(VmaFlags::SHARED | VmaFlags::GROWS_DOWN)
     }
 
     /// The lowest address that the VMA reserves. Stacks reserve a gap below their start.
-    pub fn guarded_start(&self) -> u64 {
+    pub(crate) fn guarded_start(&self) -> u64 {
         if self.flags.contains(VmaFlags::GROWS_DOWN) { self.start.saturating_sub(STACK_GUARD_GAP) } else { self.start }
     }
 

@@ -19,7 +19,7 @@ use crate::vfs::FileDescription;
 
 /// The control data of a message.
 #[derive(Clone, Default)]
-pub struct Control {
+pub(crate) struct Control {
     /// Open file descriptions (`SCM_RIGHTS`).
     pub files: Vec<Arc<FileDescription>>,
     /// Counts the files as in flight.
@@ -40,27 +40,27 @@ struct InFlight {
 
 impl Control {
     /// Whether there are no files.
-    pub fn has_no_files(&self) -> bool {
+    pub(crate) fn has_no_files(&self) -> bool {
         self.files.is_empty()
     }
 
     /// Notes that the message enters the queue of the AF_UNIX socket `holder`, whose lock is held. The socket may be
     /// waiting to be accepted at `listener`.
-    pub fn enter_queue(&self, holder: u64, listener: Option<u64>) {
+    pub(crate) fn enter_queue(&self, holder: u64, listener: Option<u64>) {
         if let Some(in_flight) = &self.in_flight {
             in_flight.sockets.enter(holder, listener);
         }
     }
 
     /// Notes that the message leaves the queue, whose lock is held.
-    pub fn leave_queue(&self) {
+    pub(crate) fn leave_queue(&self) {
         if let Some(in_flight) = &self.in_flight {
             in_flight.sockets.leave();
         }
     }
 
     /// A copy for MSG_PEEK, made under the queue's lock. The original stays in the queue.
-    pub fn peek(&self) -> Control {
+    pub(crate) fn peek(&self) -> Control {
         if let Some(in_flight) = &self.in_flight {
             in_flight.sockets.look();
         }
@@ -68,13 +68,13 @@ impl Control {
     }
 
     /// Drops the file descriptions.
-    pub fn forget_files(&mut self) {
+    pub(crate) fn forget_files(&mut self) {
         self.files.clear();
         self.in_flight = None;
     }
 
     /// Adds the time of arrival if the receiver's options request it.
-    pub fn stamp(&mut self, values: &Values, time: Timespec) {
+    pub(crate) fn stamp(&mut self, values: &Values, time: Timespec) {
         if let Some(stamp) = values.timestamp {
             let kind = match (stamp.nanoseconds, stamp.new) {
                 (true, true) => ControlType::SCM_TIMESTAMPNS_NEW,
@@ -89,14 +89,14 @@ impl Control {
     }
 
     /// Whether both have the same sender credentials.
-    pub fn is_of_sender(&self, other: &Control) -> bool {
+    pub(crate) fn is_of_sender(&self, other: &Control) -> bool {
         let id = |c: &Control| c.credentials.map(|u| (u.pid, u.uid, u.gid));
         id(self) == id(other)
     }
 }
 
 /// The process of a peer and its credentials at the time of the connection.
-pub struct PeerCredentials {
+pub(crate) struct PeerCredentials {
     /// The PID and the effective user and group IDs.
     pub credentials: Ucred,
     /// The supplementary group IDs.
@@ -107,7 +107,7 @@ pub struct PeerCredentials {
 
 impl PeerCredentials {
     /// The present process and credentials of a task.
-    pub fn of(task: &Task) -> Arc<Self> {
+    pub(crate) fn of(task: &Task) -> Arc<Self> {
         Arc::new(PeerCredentials {
             credentials: credentials_of(task),
             groups: task.credentials().groups.clone(),

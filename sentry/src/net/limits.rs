@@ -52,7 +52,7 @@ Numbers {
 
 /// The minimum, initial and maximum sizes of TCP buffers (`net.ipv4.tcp_rmem`, `net.ipv4.tcp_wmem`).
 #[derive(Debug)]
-pub struct Sizes([Tunable; 3]);
+pub(crate) struct Sizes([Tunable; 3]);
 
 impl Sizes {
     const fn new(least: i64, first: i64, greatest: i64) -> Self {
@@ -60,17 +60,17 @@ impl Sizes {
     }
 
     /// The initial size.
-    pub fn first(&self) -> u32 {
+    pub(crate) fn first(&self) -> u32 {
         self.0[1].count() as u32
     }
 
     /// The size to which buffers grow automatically.
-    pub fn greatest(&self) -> u32 {
+    pub(crate) fn greatest(&self) -> u32 {
         self.0[2].count() as u32
     }
 
     /// The three numbers as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{}\t{}\t{}", self.0[0].get(), self.0[1].get(), self.0[2].get())
     }
 
@@ -78,7 +78,7 @@ impl Sizes {
     ///
     /// # Errors
     /// `EINVAL` for invalid numbers.
-    pub fn set(&self, text: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn set(&self, text: &[u8]) -> Result<(), Errno> {
         let values = numbers(text)?;
         values.iter().zip(&self.0).try_for_each(|(&value, size)| size.set(value))
     }
@@ -86,7 +86,7 @@ impl Sizes {
 
 /// The parameters of the network in `/proc/sys/net`.
 #[derive(Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Single numbers.
     pub numbers: Numbers,
     /// `net.ipv4.tcp_rmem`.
@@ -110,17 +110,17 @@ impl Default for Limits {
 
 impl Limits {
     /// The default send and receive buffer sizes of a socket.
-    pub fn default_buffers(&self) -> (u32, u32) {
+    pub(crate) fn default_buffers(&self) -> (u32, u32) {
         (self.numbers.wmem_default.count() as u32, self.numbers.rmem_default.count() as u32)
     }
 
     /// The initial send and receive buffer sizes of a TCP socket.
-    pub fn tcp_buffers(&self) -> (u32, u32) {
+    pub(crate) fn tcp_buffers(&self) -> (u32, u32) {
         (self.tcp_wmem.first(), self.tcp_rmem.first())
     }
 
     /// The first and the last port for automatic allocation.
-    pub fn port_range(&self) -> (u16, u16) {
+    pub(crate) fn port_range(&self) -> (u16, u16) {
         let both = self.port_range.load(Ordering::Relaxed);
         ((both >> 16) as u16, both as u16)
     }
@@ -129,7 +129,7 @@ impl Limits {
     ///
     /// # Errors
     /// `EINVAL` if it is not a range of ports.
-    pub fn set_port_range(&self, text: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn set_port_range(&self, text: &[u8]) -> Result<(), Errno> {
         let [first, last] = numbers(text)?[..] else { return Err(Errno::EINVAL.here()) };
         if !(1..=65535).contains(&first) || !(first..=65535).contains(&last) {
             return Err(Errno::EINVAL.here());

@@ -32,7 +32,7 @@ use crate::task::TaskContext;
 pub(crate) use proc::{REGISTRATION, adopt};
 
 /// The network of a sandbox.
-pub struct Network {
+pub(crate) struct Network {
     /// The names of AF_UNIX sockets.
     pub unix: UnixNames,
     /// The network of AF_INET and AF_INET6.
@@ -48,7 +48,7 @@ impl Network {
     ///
     /// # Errors
     /// Errors of the host's network.
-    pub fn new(kind: NetworkKind, trees: &HostTrees, memory: &Arc<GuestMemory>) -> Result<Self, Errno> {
+    pub(crate) fn new(kind: NetworkKind, trees: &HostTrees, memory: &Arc<GuestMemory>) -> Result<Self, Errno> {
         let limits = Arc::new(Limits::default());
         let inet: Arc<dyn NetworkStack> = match kind {
             NetworkKind::Loopback => Loopback::new(limits.clone()),

@@ -9,7 +9,7 @@ const DEFAULT_BUFFER: u32 = 212_992;
 
 /// The format of reception time stamps (`SO_TIMESTAMP`, `SO_TIMESTAMPNS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// Whether it has nanoseconds instead of microseconds.
     pub nanoseconds: bool,
     /// Whether the option with 64-bit times was used (`SO_TIMESTAMP_NEW` and similar).
@@ -19,7 +19,7 @@ pub struct Stamp {
 /// The values of the options of all sockets.
 #[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of socket(7)")]
 #[derive(Clone, Debug)]
-pub struct Values {
+pub(crate) struct Values {
     pub debug: bool,
     pub reuse_address: bool,
     pub reuse_port: bool,
@@ -85,7 +85,7 @@ impl Default for Values {
 }
 
 /// The options of one socket.
-pub struct SharedOptions(Mutex<Values>);
+pub(crate) struct SharedOptions(Mutex<Values>);
 
 impl Default for SharedOptions {
     fn default() -> Self {
@@ -95,33 +95,33 @@ impl Default for SharedOptions {
 
 impl SharedOptions {
     /// The default options with these buffer sizes, in bytes.
-    pub fn with_buffers(send: u32, receive: u32) -> Self {
+    pub(crate) fn with_buffers(send: u32, receive: u32) -> Self {
         let values = Values { send_buffer: send, receive_buffer: receive, ..Values::default() };
         SharedOptions(Mutex::new(Rank::Leaf, values))
     }
 
     /// A copy for an accepted socket.
-    pub fn inherit(&self) -> Self {
+    pub(crate) fn inherit(&self) -> Self {
         SharedOptions(Mutex::new(Rank::Leaf, Values { inode: 0, ..self.values() }))
     }
 
     /// All values, read atomically.
-    pub fn values(&self) -> Values {
+    pub(crate) fn values(&self) -> Values {
         self.0.lock().clone()
     }
 
     /// Reads values.
-    pub fn look<T>(&self, look: impl FnOnce(&Values) -> T) -> T {
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Values) -> T) -> T {
         look(&self.0.lock())
     }
 
     /// Changes values.
-    pub fn change(&self, change: impl FnOnce(&mut Values)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Values)) {
         change(&mut self.0.lock());
     }
 
     /// Moves the offset of the next peek, if it was set: forward by a peek, back by a receive.
-    pub fn move_peek_offset(&self, peeked: bool, len: usize) {
+    pub(crate) fn move_peek_offset(&self, peeked: bool, len: usize) {
         let mut values = self.0.lock();
         if let Some(offset) = &mut values.peek_offset {
             *offset = if peeked { offset.saturating_add(len) } else { offset.saturating_sub(len) };
@@ -129,7 +129,7 @@ impl SharedOptions {
     }
 
     /// The maximum time a call waits (`SO_RCVTIMEO`, `SO_SNDTIMEO`).
-    pub fn timeout(&self, writing: bool) -> Option<Duration> {
+    pub(crate) fn timeout(&self, writing: bool) -> Option<Duration> {
         self.look(|values| if writing { values.send_timeout } else { values.receive_timeout })
     }
 }

@@ -16,20 +16,20 @@ const FILE: usize = 64;
 const PIECE: usize = 64 << 10;
 
 /// A sender whose buffer is charged for unreceived data.
-pub trait Payer: Send + Sync {
+pub(crate) trait Payer: Send + Sync {
     /// Credits this many bytes, which were received or lost. Called without locks.
     fn repay(&self, bytes: usize);
 }
 
 /// The charge of a message to its sender's buffer, which is credited when this is dropped, without locks.
-pub struct Toll {
+pub(crate) struct Toll {
     payer: Arc<dyn Payer>,
     bytes: usize,
 }
 
 impl Toll {
     /// A charge of this many bytes, which the sender has already counted.
-    pub fn new(payer: Arc<dyn Payer>, bytes: usize) -> Self {
+    pub(crate) fn new(payer: Arc<dyn Payer>, bytes: usize) -> Self {
         Toll { payer, bytes }
     }
 }
@@ -178,14 +178,14 @@ impl ReceiveQueue {
         let flags = if len < rest.len() { MessageFlags::MSG_TRUNC } else { MessageFlags::empty() };
         if how.peek {
             let (address, control) = (packet.address.clone(), packet.control.peek());
-            return Some(Received { len, full_len, address, control, flags, toll: None });
+            return Some(Received { len, full_len, address, control, flags, _toll: None });
         }
         let Packet { address, control, toll, .. } = self.packets.pop_front()?;
         control.leave_queue();
         self.bytes -= full_len;
         self.cost -= Packet::cost_of(full_len);
         self.files -= control.files.len();
-        Some(Received { len, full_len, address, control, flags, toll })
+        Some(Received { len, full_len, address, control, flags, _toll: toll })
     }
 
     /// Receives bytes of a stream, up to the end of data with descriptors and, if senders matter, up to data of another

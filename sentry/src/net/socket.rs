@@ -24,7 +24,7 @@ use crate::wait::{WaitQueue, deadline_in};
 
 /// The directions of shutdown(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Directions {
+pub(crate) struct Directions {
     /// Receiving is shut down.
     pub receive: bool,
     /// Sending is shut down.
@@ -32,7 +32,7 @@ pub struct Directions {
 }
 
 /// A message to send.
-pub struct Outgoing<'a> {
+pub(crate) struct Outgoing<'a> {
     /// The data.
     pub data: &'a [u8],
     /// The destination, unless it is the peer.
@@ -45,7 +45,7 @@ pub struct Outgoing<'a> {
 
 /// A received message.
 #[derive(Default)]
-pub struct Received {
+pub(crate) struct Received {
     /// The number of bytes put into the buffer.
     pub len: usize,
     /// The full length of the message, which is greater if it was truncated.
@@ -56,12 +56,12 @@ pub struct Received {
     pub control: Control,
     /// MSG_TRUNC, MSG_EOR, MSG_OOB and MSG_ERRQUEUE.
     pub flags: MessageFlags,
-    /// The charge to the sender's buffer.
-    pub toll: Option<Toll>,
+    /// The charge to the sender's buffer, which ends with the message.
+    pub _toll: Option<Toll>,
 }
 
 /// A socket. No operation sleeps: after `EAGAIN` the caller waits at the queue and retries.
-pub trait Socket: Send + Sync + Any {
+pub(crate) trait Socket: Send + Sync + Any {
     /// The family, type and protocol (`SO_DOMAIN`, `SO_TYPE`, `SO_PROTOCOL`).
     fn identity(&self) -> (AddressFamily, SocketKind, i32);
 
@@ -200,7 +200,7 @@ impl dyn Socket {
     ///
     /// # Errors
     /// Errors of [`send`](Socket::send).
-    pub fn try_send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
+    pub(crate) fn try_send(&self, ctx: Option<&TaskContext>, message: Outgoing<'_>) -> Result<usize, Errno> {
         let sent = self.send(ctx, message);
         if sent == Err(Errno::EAGAIN) {
             self.queue().signals().note_full();

@@ -6,7 +6,7 @@ use amber_abi::{Signal, SignalSet};
 use crate::sync::{Mutex, Rank};
 
 /// The actions for all signals, shared by tasks made with `CLONE_SIGHAND`.
-pub struct SignalActions {
+pub(crate) struct SignalActions {
     actions: Mutex<[SigAction; Signal::COUNT]>,
 }
 
@@ -18,28 +18,28 @@ impl Default for SignalActions {
 
 impl SignalActions {
     /// The action for a signal.
-    pub fn get(&self, signal: Signal) -> SigAction {
+    pub(crate) fn get(&self, signal: Signal) -> SigAction {
         self.actions.lock()[signal.index()]
     }
 
     /// Sets the action for a signal and returns the old one.
-    pub fn replace(&self, signal: Signal, action: SigAction) -> SigAction {
+    pub(crate) fn replace(&self, signal: Signal, action: SigAction) -> SigAction {
         std::mem::replace(&mut self.actions.lock()[signal.index()], action)
     }
 
     /// Resets the action for a signal to the default (`SA_RESETHAND`).
-    pub fn reset_handler(&self, signal: Signal) {
+    pub(crate) fn reset_handler(&self, signal: Signal) {
         self.actions.lock()[signal.index()].sa_handler = SIG_DFL;
     }
 
     /// A copy for a child that does not share the actions.
-    pub fn duplicate(&self) -> SignalActions {
+    pub(crate) fn duplicate(&self) -> SignalActions {
         SignalActions { actions: Mutex::new(Rank::Task, *self.actions.lock()) }
     }
 
     /// The actions of a new program, or of a child made with `CLONE_CLEAR_SIGHAND`: ignored signals stay ignored, all
     /// others have the default.
-    pub fn for_new_program(&self) -> SignalActions {
+    pub(crate) fn for_new_program(&self) -> SignalActions {
         let old = *self.actions.lock();
         let actions = old.map(|a| {
             let sa_handler = if a.sa_handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
@@ -49,7 +49,7 @@ impl SignalActions {
     }
 
     /// Whether a signal has no effect: it is ignored, explicitly or by default.
-    pub fn is_ignored(&self, signal: Signal) -> bool {
+    pub(crate) fn is_ignored(&self, signal: Signal) -> bool {
         match self.get(signal).sa_handler {
             SIG_IGN => true,
             SIG_DFL => matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue),
@@ -58,14 +58,14 @@ impl SignalActions {
     }
 
     /// The explicitly ignored signals and those with a handler, as in `/proc/PID/status`.
-    pub fn ignored_and_caught(&self) -> (SignalSet, SignalSet) {
+    pub(crate) fn ignored_and_caught(&self) -> (SignalSet, SignalSet) {
         let actions = self.actions.lock();
         let with = |test: fn(u64) -> bool| Signal::all().filter(|s| test(actions[s.index()].sa_handler)).collect();
         (with(|h| h == SIG_IGN), with(|h| h != SIG_IGN && h != SIG_DFL))
     }
 
     /// Whether children do not become zombies: SIGCHLD is ignored or has `SA_NOCLDWAIT`.
-    pub fn discards_children(&self) -> bool {
+    pub(crate) fn discards_children(&self) -> bool {
         let action = self.get(Signal::SIGCHLD);
         action.sa_handler == SIG_IGN || action.flags().contains(SaFlags::SA_NOCLDWAIT)
     }

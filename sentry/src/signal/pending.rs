@@ -8,7 +8,7 @@ use amber_abi::{SigInfo, Signal, SignalSet};
 use crate::users::UserCharge;
 
 /// A repeated sender of one signal that has at most one pending instance: a POSIX timer.
-pub trait SignalSource: Send + Sync {
+pub(crate) trait SignalSource: Send + Sync {
     /// Called when the pending instance is taken, to complete its information (a timer's overrun count). Signal locks
     /// are held; the function must not take ranked locks below [`Timers`](crate::sync::Rank::Timers).
     fn taken(&self, info: &mut SigInfo);

@@ -15,7 +15,7 @@ use crate::users::Counted;
 
 /// A signal to be sent.
 #[derive(Clone)]
-pub struct OutgoingSignal {
+pub(crate) struct OutgoingSignal {
     signal: Signal,
     info: SigInfo,
     source: Option<Arc<dyn SignalSource>>,
@@ -25,28 +25,28 @@ pub struct OutgoingSignal {
 
 impl OutgoingSignal {
     /// A signal with its information.
-    pub fn new(signal: Signal, info: SigInfo) -> Self {
+    pub(crate) fn new(signal: Signal, info: SigInfo) -> Self {
         OutgoingSignal { signal, info, source: None, forced: false, program: None }
     }
 
     /// A signal from the kernel without further information.
-    pub fn kernel(signal: Signal) -> Self {
+    pub(crate) fn kernel(signal: Signal) -> Self {
         Self::new(signal, SigInfo::kernel(signal))
     }
 
     /// A signal with at most one pending instance; a second one is not queued.
-    pub fn from_source(signal: Signal, info: SigInfo, source: Arc<dyn SignalSource>) -> Self {
+    pub(crate) fn from_source(signal: Signal, info: SigInfo, source: Arc<dyn SignalSource>) -> Self {
         OutgoingSignal { signal, info, source: Some(source), forced: false, program: None }
     }
 
     /// Marks the signal as sent from outside the sandbox: SIGKILL and SIGSTOP then reach a protected first process too.
-    pub fn forced(mut self) -> Self {
+    pub(crate) fn forced(mut self) -> Self {
         self.forced = true;
         self
     }
 
     /// Restricts the signal to the process's present [program](ThreadGroup::programs), which requested it.
-    pub fn for_program(mut self, program: u64) -> Self {
+    pub(crate) fn for_program(mut self, program: u64) -> Self {
         self.program = Some(program);
         self
     }
@@ -79,7 +79,7 @@ impl ThreadGroup {
     ///
     /// # Errors
     /// `EAGAIN` if the signal must be queued and the receiver's RLIMIT_SIGPENDING is used up.
-    pub fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
+    pub(crate) fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
         let mut wakes = Wakes::default();
         let result = self.send_later(outgoing, &mut wakes);
         wakes.run();
@@ -92,14 +92,14 @@ impl ThreadGroup {
     }
 
     /// Removes the pending instance of a source.
-    pub fn forget_source(&self, source: &Arc<dyn SignalSource>) {
+    pub(crate) fn forget_source(&self, source: &Arc<dyn SignalSource>) {
         let mut state = self.state();
         state.pending.remove_source(source);
         state.tasks.iter().for_each(|t| t.signals().pending.remove_source(source));
     }
 
     /// Whether an instance of a source is pending for the process or one of its tasks.
-    pub fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
+    pub(crate) fn has_source(&self, source: &Arc<dyn SignalSource>) -> bool {
         let state = self.state();
         state.pending.has_source(source) || state.tasks.iter().any(|t| t.signals().pending.has_source(source))
     }
@@ -110,7 +110,7 @@ impl Task {
     ///
     /// # Errors
     /// `EAGAIN` if the signal must be queued and RLIMIT_SIGPENDING is used up.
-    pub fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
+    pub(crate) fn send(self: &Arc<Self>, outgoing: OutgoingSignal) -> Result<(), Errno> {
         let mut wakes = Wakes::default();
         let result = queue(self.group(), &mut self.group().state(), Some(self), outgoing, &mut wakes);
         wakes.run();
@@ -118,13 +118,13 @@ impl Task {
     }
 
     /// The signals pending for this task or its process.
-    pub fn pending_signals(&self) -> SignalSet {
+    pub(crate) fn pending_signals(&self) -> SignalSet {
         let state = self.group().state();
         state.pending.set().union(self.signals().pending.set())
     }
 
     /// Takes a pending signal of `wanted`, for signalfd and sigtimedwait(2).
-    pub fn take_signal(&self, wanted: SignalSet) -> Option<SigInfo> {
+    pub(crate) fn take_signal(&self, wanted: SignalSet) -> Option<SigInfo> {
         let mut state = self.group().state();
         let own = self.signals().pending.take(wanted);
         own.or_else(|| state.pending.take(wanted))
@@ -158,7 +158,7 @@ impl Task {
     }
 
     /// Sends the calling task a signal caused by its call, such as SIGSEGV, SIGPIPE or SIGXFSZ.
-    pub fn send_kernel(self: &Arc<Self>, signal: Signal) {
+    pub(crate) fn send_kernel(self: &Arc<Self>, signal: Signal) {
         // The kernel's own signals never fail for lack of queue space.
         let _ = self.send(OutgoingSignal::kernel(signal));
     }

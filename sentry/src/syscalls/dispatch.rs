@@ -21,7 +21,7 @@ pub struct Parameter {
     /// Whether the kernel writes to the address.
     pub is_out: bool,
     /// Prints it in the format of strace(1).
-    pub show: fn(&View<'_>, &mut String),
+    pub(crate) show: fn(&View<'_>, &mut String),
 }
 
 /// A line of the table.
@@ -35,7 +35,7 @@ pub struct Entry {
     /// Its parameters.
     pub parameters: &'static [Parameter],
     /// The handler, or the errno of a Linux without the feature.
-    pub handler: Result<Handler, Errno>,
+    pub(crate) handler: Result<Handler, Errno>,
     /// What an implemented call does not support; empty if it is complete.
     pub missing: &'static str,
     /// The first release with the call, and the first later one without it. Empty for no bound.
@@ -53,6 +53,11 @@ impl Entry {
         let (since, until) = self.releases;
         let open = |text: &str| text.parse::<Release>().ok();
         open(since).is_none_or(|r| r <= release) && open(until).is_none_or(|r| release < r)
+    }
+
+    /// The errno of a call that is not implemented.
+    pub fn refusal(&self) -> Option<Errno> {
+        self.handler.as_ref().err().copied()
     }
 
     /// The state of implementation.
@@ -82,11 +87,11 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> {
 }
 
 /// The calls of one release by number.
-pub struct CallTable(Vec<Option<&'static Entry>>);
+pub(crate) struct CallTable(Vec<Option<&'static Entry>>);
 
 impl CallTable {
     /// The calls of a release.
-    pub fn of(release: Release) -> Self {
+    pub(crate) fn of(release: Release) -> Self {
         let mut calls = Vec::new();
         for entry in entries().filter(|entry| entry.exists_in(release)) {
             calls.resize(entry.number as usize, None);
@@ -96,7 +101,7 @@ impl CallTable {
     }
 
     /// The line for an x86-64 number.
-    pub fn get(&self, number: u64) -> Option<&'static Entry> {
+    pub(crate) fn get(&self, number: u64) -> Option<&'static Entry> {
         self.0.get(usize::try_from(number).ok()?).copied().flatten()
     }
 }

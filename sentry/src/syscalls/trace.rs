@@ -13,14 +13,14 @@ use crate::syscalls::dispatch::{Entry, serve};
 use crate::task::TaskContext;
 
 /// Prints calls, signals and exits.
-pub struct Tracer {
+pub(crate) struct Tracer {
     names: Vec<String>,
     sink: Mutex<Box<dyn Write + Send>>,
 }
 
 impl Tracer {
     /// A tracer of the calls that a filter selects.
-    pub fn new(filter: TraceFilter) -> Self {
+    pub(crate) fn new(filter: TraceFilter) -> Self {
         Tracer { names: filter.names, sink: Mutex::new(Rank::Leaf, filter.sink) }
     }
 
@@ -29,14 +29,14 @@ impl Tracer {
     }
 
     /// Prints a line about a task. Write errors are ignored, since tracing must not affect the task.
-    pub fn line(&self, tid: i32, text: &str) {
+    pub(crate) fn line(&self, tid: i32, text: &str) {
         let mut line = String::with_capacity(text.len() + 16);
         put!(line, "[pid {tid:>5}] {text}\n");
         let _ = self.sink.lock().write_all(line.as_bytes());
     }
 
     /// Handles a call and prints it.
-    pub fn call(&self, ctx: &mut TaskContext, entry: &'static Entry, raw: [u64; 6]) -> SysResult {
+    pub(crate) fn call(&self, ctx: &mut TaskContext, entry: &'static Entry, raw: [u64; 6]) -> SysResult {
         if !self.selects(entry) {
             return serve(ctx, entry, raw);
         }

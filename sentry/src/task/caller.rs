@@ -46,7 +46,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `ESRCH` if the caller is not a task.
-    pub fn of(caller: &dyn Caller) -> Result<&Self, Errno> {
+    pub(crate) fn of(caller: &dyn Caller) -> Result<&Self, Errno> {
         let caller: &dyn Any = caller;
         caller.downcast_ref().ok_or_else(|| Errno::ESRCH.here())
     }

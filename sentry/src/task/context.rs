@@ -44,7 +44,7 @@ impl Futile {
 
 /// A task as seen by its own host thread, which alone has access to the registers and the platform context.
 /// Dereferences to [`Task`] for everything else.
-pub struct TaskContext {
+pub(crate) struct TaskContext {
     task: Arc<Task>,
     memory: Arc<MemoryManager>,
     /// The guest's registers for its next run.
@@ -149,12 +149,12 @@ impl TaskContext {
     }
 
     /// The task.
-    pub fn task(&self) -> &Arc<Task> {
+    pub(crate) fn task(&self) -> &Arc<Task> {
         &self.task
     }
 
     /// Its memory.
-    pub fn mm(&self) -> &Arc<MemoryManager> {
+    pub(crate) fn mm(&self) -> &Arc<MemoryManager> {
         &self.memory
     }
 
@@ -187,7 +187,7 @@ impl TaskContext {
     }
 
     /// Sets the mask of blocked signals; SIGKILL and SIGSTOP stay out of it.
-    pub fn set_blocked_signals(&self, mask: SignalSet) {
+    pub(crate) fn set_blocked_signals(&self, mask: SignalSet) {
         let mut state = self.group().state();
         let mask = mask.difference(SignalSet::UNBLOCKABLE);
         let newly = mask.difference(self.signals().blocked);
@@ -199,7 +199,7 @@ impl TaskContext {
 
     /// Sets the mask for the duration of the running call (pselect, ppoll, sigsuspend, …). The old mask is restored
     /// when the call returns or, if a signal interrupts it, after that signal's handler.
-    pub fn set_temporary_mask(&mut self, mask: SignalSet) {
+    pub(crate) fn set_temporary_mask(&mut self, mask: SignalSet) {
         let old = self.blocked_signals();
         self.thread.saved_mask.get_or_insert(old);
         self.set_blocked_signals(mask);
@@ -209,7 +209,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `EFAULT` if any of it cannot be read.
-    pub fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
+    pub(crate) fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
         assert_none_held();
         self.mm().read_object(address)
     }
@@ -218,7 +218,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `EFAULT` if any of it cannot be written.
-    pub fn write_object<T: IntoBytes + Immutable>(&self, address: u64, object: &T) -> Result<(), Errno> {
+    pub(crate) fn write_object<T: IntoBytes + Immutable>(&self, address: u64, object: &T) -> Result<(), Errno> {
         self.write_bytes(address, object.as_bytes())
     }
 
@@ -226,7 +226,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `EFAULT` if any of it cannot be read; `ENOMEM` if it is longer than the memory limit permits.
-    pub fn read_array<T: FromBytes + IntoBytes>(&self, address: u64, count: usize) -> Result<Vec<T>, Errno> {
+    pub(crate) fn read_array<T: FromBytes + IntoBytes>(&self, address: u64, count: usize) -> Result<Vec<T>, Errno> {
         count.checked_mul(size_of::<T>()).ok_or_else(|| Errno::EFAULT.here())?;
         let mut list: Vec<T> = self.kernel().mm.frames.list(count)?;
         list.resize_with(count, T::new_zeroed);
@@ -238,18 +238,18 @@ impl TaskContext {
     ///
     /// # Errors
     /// `ENOMEM` if it is longer than the memory limit permits.
-    pub fn buffer(&self, len: usize) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn buffer(&self, len: usize) -> Result<Vec<u8>, Errno> {
         Ok(self.kernel().mm.frames.filled(len, 0)?)
     }
 
     /// Reads bytes from the guest, all or `EFAULT`.
-    pub fn read_bytes(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
+    pub(crate) fn read_bytes(&self, address: u64, buf: &mut [u8]) -> Result<(), Errno> {
         assert_none_held();
         self.mm().read(address, buf)
     }
 
     /// Writes bytes to the guest, all or `EFAULT`.
-    pub fn write_bytes(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn write_bytes(&self, address: u64, buf: &[u8]) -> Result<(), Errno> {
         assert_none_held();
         self.mm().write(address, buf)
     }
@@ -258,7 +258,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `EFAULT` if memory ends first; `ENAMETOOLONG` if `most` bytes hold no zero.
-    pub fn read_string(&self, address: u64, most: usize) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn read_string(&self, address: u64, most: usize) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
         self.append_string(address, most, &mut text)?;
         Ok(text)
@@ -268,7 +268,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// The same, and `ENOMEM` if it is longer than the memory limit permits.
-    pub fn append_string(&self, address: u64, most: usize, text: &mut Vec<u8>) -> Result<(), Errno> {
+    pub(crate) fn append_string(&self, address: u64, most: usize, text: &mut Vec<u8>) -> Result<(), Errno> {
         assert_none_held();
         let mm = &self.memory;
         let mut chunk = [0; 256];
@@ -294,7 +294,7 @@ impl TaskContext {
     }
 
     /// Reads a path: a string of at most PATH_MAX (4096) bytes with its zero.
-    pub fn read_path(&self, address: u64) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn read_path(&self, address: u64) -> Result<Vec<u8>, Errno> {
         self.read_string(address, 4096)
     }
 
@@ -303,7 +303,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// Why the wait ended without a value. A value takes precedence over deadline and interruption.
-    pub fn wait<T>(
+    pub(crate) fn wait<T>(
         &self,
         queues: &[(&WaitQueue, PollEvents)],
         deadline: Option<Instant>,
@@ -326,7 +326,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
-    pub fn wait_in_turn<T>(
+    pub(crate) fn wait_in_turn<T>(
         &self,
         queue: &WaitQueue,
         events: PollEvents,
@@ -367,7 +367,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// The outer one is `ENOMEM` if they exceed the memory limit.
-    pub fn wait_for_many<T>(
+    pub(crate) fn wait_for_many<T>(
         &self,
         queues: &[(&WaitQueue, PollEvents)],
         deadline: Option<Instant>,
@@ -450,7 +450,11 @@ impl TaskContext {
     ///
     /// # Errors
     /// [`WaitEnd::Interrupted`] if the task is killed.
-    pub fn wait_killable<T>(&self, queue: &WaitQueue, mut ready: impl FnMut() -> Option<T>) -> Result<T, WaitEnd> {
+    pub(crate) fn wait_killable<T>(
+        &self,
+        queue: &WaitQueue,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitEnd> {
         assert_none_held();
         let parker: Arc<dyn Waiter> = self.parker().clone();
         let _registration = queue.register(Arc::downgrade(&parker), PollEvents::all(), 0);

@@ -17,7 +17,7 @@ use crate::wait::WaitQueue;
 ///
 /// Its place among the processes (parent, group, session) is kept in the
 /// [`ProcessTable`](crate::task::ProcessTable) under one lock.
-pub struct ThreadGroup {
+pub(crate) struct ThreadGroup {
     pid: i32,
     state: Mutex<GroupState>,
     limits: Mutex<Arc<Limits>>,
@@ -37,7 +37,7 @@ pub struct ThreadGroup {
 
 /// Resource usage of ended tasks and waited-for children.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct GroupUsage {
+pub(crate) struct GroupUsage {
     /// Of the ended tasks of the group.
     pub ended: Usage,
     /// Of the waited-for children, with their own children.
@@ -95,7 +95,7 @@ pub(crate) enum StopNotice {
 
 impl ThreadGroup {
     /// Makes a group without members.
-    pub fn new(pid: i32, actions: Arc<SignalActions>, limits: Arc<Limits>) -> Arc<Self> {
+    pub(crate) fn new(pid: i32, actions: Arc<SignalActions>, limits: Arc<Limits>) -> Arc<Self> {
         let state = GroupState {
             tasks: Vec::new(),
             running: 0,
@@ -131,7 +131,7 @@ impl ThreadGroup {
     }
 
     /// The process ID.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 
@@ -141,22 +141,22 @@ impl ThreadGroup {
     }
 
     /// The members that have not ended, oldest first.
-    pub fn tasks(&self) -> Vec<Arc<Task>> {
+    pub(crate) fn tasks(&self) -> Vec<Arc<Task>> {
         self.state().tasks.clone()
     }
 
     /// Number of members that have not ended.
-    pub fn task_count(&self) -> usize {
+    pub(crate) fn task_count(&self) -> usize {
         self.state().tasks.len()
     }
 
     /// The action for each signal.
-    pub fn actions(&self) -> Arc<SignalActions> {
+    pub(crate) fn actions(&self) -> Arc<SignalActions> {
         self.state().actions.clone()
     }
 
     /// Its resource limits.
-    pub fn limits(&self) -> Arc<Limits> {
+    pub(crate) fn limits(&self) -> Arc<Limits> {
         self.limits.lock().clone()
     }
 
@@ -166,7 +166,7 @@ impl ThreadGroup {
     }
 
     /// Resource usage of ended members and children.
-    pub fn past_usage(&self) -> GroupUsage {
+    pub(crate) fn past_usage(&self) -> GroupUsage {
         *self.usage.lock()
     }
 
@@ -176,18 +176,18 @@ impl ThreadGroup {
     }
 
     /// Resource usage of all members, past and present.
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let tasks = self.tasks();
         tasks.iter().fold(self.past_usage().ended, |sum, task| sum.plus(task.usage()))
     }
 
     /// Whether a program was executed since the fork; the parent can then not change the process group.
-    pub fn has_executed(&self) -> bool {
+    pub(crate) fn has_executed(&self) -> bool {
         self.programs() > 0
     }
 
     /// Number of programs executed, which identifies the current one (Linux's `self_exec_id`).
-    pub fn programs(&self) -> u64 {
+    pub(crate) fn programs(&self) -> u64 {
         self.programs.load(Ordering::Relaxed)
     }
 
@@ -199,7 +199,7 @@ impl ThreadGroup {
     }
 
     /// Whether orphaned descendants become its children (`PR_SET_CHILD_SUBREAPER`).
-    pub fn is_subreaper(&self) -> bool {
+    pub(crate) fn is_subreaper(&self) -> bool {
         self.subreaper.load(Ordering::Relaxed)
     }
 
@@ -209,17 +209,17 @@ impl ThreadGroup {
     }
 
     /// `/proc/PID/oom_score_adj`.
-    pub fn oom_score_adj(&self) -> i32 {
+    pub(crate) fn oom_score_adj(&self) -> i32 {
         self.oom_score_adj.load(Ordering::Relaxed)
     }
 
     /// Sets `/proc/PID/oom_score_adj`; the caller checks range and permission.
-    pub fn set_oom_score_adj(&self, value: i32) {
+    pub(crate) fn set_oom_score_adj(&self, value: i32) {
         self.oom_score_adj.store(value, Ordering::Relaxed);
     }
 
     /// `PR_GET_DUMPABLE`: 1 if processes of its user may inspect the process, 0 or 2 if only root may.
-    pub fn dumpable(&self) -> i32 {
+    pub(crate) fn dumpable(&self) -> i32 {
         self.dumpable.load(Ordering::Relaxed)
     }
 
@@ -244,22 +244,22 @@ impl ThreadGroup {
     }
 
     /// Notified when a child ends, stops or continues.
-    pub fn children_changed(&self) -> &WaitQueue {
+    pub(crate) fn children_changed(&self) -> &WaitQueue {
         &self.children_changed
     }
 
     /// Notified when a signal is queued for the process or one of its tasks (for signalfd).
-    pub fn signal_queued(&self) -> &WaitQueue {
+    pub(crate) fn signal_queued(&self) -> &WaitQueue {
         &self.signal_queued
     }
 
     /// Notified when a member ends, and when the process becomes a zombie (for pidfd).
-    pub fn ended(&self) -> &WaitQueue {
+    pub(crate) fn ended(&self) -> &WaitQueue {
         &self.ended
     }
 
     /// Its timers.
-    pub fn timers(&self) -> &GroupTimers {
+    pub(crate) fn timers(&self) -> &GroupTimers {
         &self.timers
     }
 

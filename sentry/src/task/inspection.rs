@@ -14,7 +14,7 @@ impl Task {
     ///
     /// # Errors
     /// `EACCES` if not.
-    pub fn check_inspection(&self, credentials: &Credentials, inspector: &Task) -> Result<(), Errno> {
+    pub(crate) fn check_inspection(&self, credentials: &Credentials, inspector: &Task) -> Result<(), Errno> {
         self.inspect(credentials, inspector, || ())
     }
 
@@ -23,7 +23,7 @@ impl Task {
     ///
     /// # Errors
     /// `EACCES` if `inspector` may not.
-    pub fn inspect<T>(
+    pub(crate) fn inspect<T>(
         &self,
         credentials: &Credentials,
         inspector: &Task,
@@ -43,7 +43,7 @@ impl Task {
     ///
     /// # Errors
     /// `EPERM` if it may not.
-    pub fn attach<T>(&self, inspector: &Task, take: impl FnOnce() -> T) -> Result<T, Errno> {
+    pub(crate) fn attach<T>(&self, inspector: &Task, take: impl FnOnce() -> T) -> Result<T, Errno> {
         let _same = self.group().keep_program();
         let credentials = inspector.credentials();
         let allowed =

@@ -4,7 +4,7 @@ use amber_abi::task::{RLIM_INFINITY, RLimit, Resource};
 
 /// The limits of a process: soft and hard, by resource.
 #[derive(Clone, Debug)]
-pub struct Limits([RLimit; Resource::COUNT]);
+pub(crate) struct Limits([RLimit; Resource::COUNT]);
 
 /// The size of Linux's default stack limit in bytes.
 const STACK: u64 = 8 << 20;
@@ -41,18 +41,18 @@ impl Default for Limits {
 
 impl Limits {
     /// Both limits of a resource; none for an unknown resource.
-    pub fn get(&self, resource: Resource) -> RLimit {
+    pub(crate) fn get(&self, resource: Resource) -> RLimit {
         let none = RLimit { rlim_cur: RLIM_INFINITY, rlim_max: RLIM_INFINITY };
         self.0.get(resource.raw() as usize).copied().unwrap_or(none)
     }
 
     /// The limit in force.
-    pub fn soft(&self, resource: Resource) -> u64 {
+    pub(crate) fn soft(&self, resource: Resource) -> u64 {
         self.get(resource).rlim_cur
     }
 
     /// Sets both limits of a resource; the caller checks them.
-    pub fn set(&mut self, resource: Resource, limit: RLimit) {
+    pub(crate) fn set(&mut self, resource: Resource, limit: RLimit) {
         if let Some(slot) = self.0.get_mut(resource.raw() as usize) {
             *slot = limit;
         }

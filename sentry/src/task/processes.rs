@@ -19,7 +19,7 @@ use index::{Groups, ThreadsChildren};
 const RESERVED_PIDS: i32 = 300;
 
 /// The relations of a process.
-pub struct Process {
+pub(crate) struct Process {
     /// The process itself.
     pub group: Arc<ThreadGroup>,
     /// PID of the parent; 0 for the first process.
@@ -44,7 +44,7 @@ pub struct Process {
 
 /// A session, made by setsid(2).
 #[derive(Default)]
-pub struct Session {
+pub(crate) struct Session {
     /// PIDs of the processes in it.
     members: BTreeSet<i32>,
     /// The foreground process group at the time when the terminal was hung up. It is hung up, too, when the leader
@@ -54,7 +54,7 @@ pub struct Session {
 
 /// All processes of the sandbox, under the lock [`Kernel::processes`](crate::kernel::Kernel::processes).
 #[derive(Default)]
-pub struct ProcessTable {
+pub(crate) struct ProcessTable {
     tasks: HashMap<i32, Arc<Task>>,
     processes: BTreeMap<i32, Process>,
     groups: Groups,
@@ -69,15 +69,15 @@ pub struct ProcessTable {
 
 impl ProcessTable {
     /// PID of the first process.
-    pub const INIT: i32 = 1;
+    pub(crate) const INIT: i32 = 1;
 
     /// The ID that was assigned last (`/proc/loadavg`).
-    pub fn last_pid(&self) -> i32 {
+    pub(crate) fn last_pid(&self) -> i32 {
         self.last
     }
 
     /// Whether a task, process, process group or session has the ID.
-    pub fn is_taken(&self, number: i32) -> bool {
+    pub(crate) fn is_taken(&self, number: i32) -> bool {
         self.tasks.contains_key(&number)
             || self.processes.contains_key(&number)
             || self.sessions.contains_key(&number)
@@ -85,7 +85,7 @@ impl ProcessTable {
     }
 
     /// Sets the last assigned ID; the search for the next begins above it (`kernel.ns_last_pid`).
-    pub fn set_last_pid(&mut self, last: i32) {
+    pub(crate) fn set_last_pid(&mut self, last: i32) {
         self.wrapped = true;
         self.last = last;
     }
@@ -94,7 +94,7 @@ impl ProcessTable {
     ///
     /// # Errors
     /// `EAGAIN` if there is none.
-    pub fn take_number(&mut self, most: i32) -> Result<i32, Errno> {
+    pub(crate) fn take_number(&mut self, most: i32) -> Result<i32, Errno> {
         for _ in 0..most {
             self.last = self.last.saturating_add(1);
             if self.last >= most {
@@ -113,7 +113,7 @@ impl ProcessTable {
     ///
     /// # Errors
     /// `EINVAL` if it is not below `most`, `EEXIST` if it is taken.
-    pub fn take_this_number(&mut self, number: i32, most: i32) -> Result<i32, Errno> {
+    pub(crate) fn take_this_number(&mut self, number: i32, most: i32) -> Result<i32, Errno> {
         if !(1..most).contains(&number) {
             return Err(Errno::EINVAL.here());
         }
@@ -126,19 +126,19 @@ impl ProcessTable {
     }
 
     /// Adds a task.
-    pub fn add_task(&mut self, task: Arc<Task>) {
+    pub(crate) fn add_task(&mut self, task: Arc<Task>) {
         self.tasks.insert(task.tid(), task);
     }
 
     /// Removes a task.
-    pub fn remove_task(&mut self, tid: i32) {
+    pub(crate) fn remove_task(&mut self, tid: i32) {
         if let Some(task) = self.tasks.remove(&tid) {
             task.release_charge();
         }
     }
 
     /// Gives a task the ID of another, which is removed.
-    pub fn renumber_task(&mut self, task: &Arc<Task>, number: i32) {
+    pub(crate) fn renumber_task(&mut self, task: &Arc<Task>, number: i32) {
         self.remove_task(number);
         self.tasks.remove(&task.tid());
         task.set_tid(number);
@@ -146,7 +146,7 @@ impl ProcessTable {
     }
 
     /// Adds a process below its parent.
-    pub fn add_process(&mut self, process: Process) {
+    pub(crate) fn add_process(&mut self, process: Process) {
         let pid = process.group.pid();
         self.groups.join(process.pgid, pid);
         self.sessions.entry(process.sid).or_default().members.insert(pid);
@@ -156,7 +156,7 @@ impl ProcessTable {
     }
 
     /// Removes an ended process.
-    pub fn remove_process(&mut self, pid: i32) -> Option<Process> {
+    pub(crate) fn remove_process(&mut self, pid: i32) -> Option<Process> {
         self.leave_family(pid);
         let process = self.processes.remove(&pid)?;
         self.remove_task(pid);
@@ -198,7 +198,7 @@ impl ProcessTable {
     }
 
     /// Makes a process a zombie until it is waited for.
-    pub fn set_zombie(&mut self, pid: i32, status: WaitStatus) {
+    pub(crate) fn set_zombie(&mut self, pid: i32, status: WaitStatus) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         process.zombie = Some(status);
         let parent = process.parent;
@@ -209,14 +209,14 @@ impl ProcessTable {
     }
 
     /// Sets the signal for the parent at the end of the process.
-    pub fn set_exit_signal(&mut self, pid: i32, signal: i32) {
+    pub(crate) fn set_exit_signal(&mut self, pid: i32, signal: i32) {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.exit_signal = signal;
         }
     }
 
     /// Replaces the controlling terminal of a process and returns the old one.
-    pub fn set_terminal(
+    pub(crate) fn set_terminal(
         &mut self,
         pid: i32,
         terminal: Option<Arc<dyn ControllingTerminal>>,
@@ -225,7 +225,7 @@ impl ProcessTable {
     }
 
     /// Moves a process to another process group.
-    pub fn set_group(&mut self, pid: i32, pgid: i32) {
+    pub(crate) fn set_group(&mut self, pid: i32, pgid: i32) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let old = std::mem::replace(&mut process.pgid, pgid);
         self.groups.leave(old, pid);
@@ -236,42 +236,42 @@ impl ProcessTable {
     }
 
     /// The task with this ID. Includes leaders that ended before other members, or that were not waited for.
-    pub fn task(&self, tid: i32) -> Option<&Arc<Task>> {
+    pub(crate) fn task(&self, tid: i32) -> Option<&Arc<Task>> {
         self.tasks.get(&tid)
     }
 
     /// All tasks.
-    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.values()
     }
 
     /// Number of tasks.
-    pub fn task_count(&self) -> usize {
+    pub(crate) fn task_count(&self) -> usize {
         self.tasks.len()
     }
 
     /// The process with this ID.
-    pub fn process(&self, pid: i32) -> Option<&Process> {
+    pub(crate) fn process(&self, pid: i32) -> Option<&Process> {
         self.processes.get(&pid)
     }
 
     /// All processes by PID.
-    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
         self.processes.values()
     }
 
     /// Number of processes.
-    pub fn process_count(&self) -> usize {
+    pub(crate) fn process_count(&self) -> usize {
         self.processes.len()
     }
 
     /// The parent of a process.
-    pub fn parent(&self, pid: i32) -> Option<&Process> {
+    pub(crate) fn parent(&self, pid: i32) -> Option<&Process> {
         self.processes.get(&self.processes.get(&pid)?.parent)
     }
 
     /// The members of a process group.
-    pub fn members(&self, pgid: i32) -> impl Iterator<Item = &Process> {
+    pub(crate) fn members(&self, pgid: i32) -> impl Iterator<Item = &Process> {
         self.groups.members(pgid).filter_map(|pid| self.processes.get(pid))
     }
 
@@ -281,12 +281,12 @@ impl ProcessTable {
     }
 
     /// The session with this ID, for changes.
-    pub fn session_mut(&mut self, sid: i32) -> Option<&mut Session> {
+    pub(crate) fn session_mut(&mut self, sid: i32) -> Option<&mut Session> {
         self.sessions.get_mut(&sid)
     }
 
     /// Removes the controlling terminal from all processes of the session.
-    pub fn clear_terminals(&mut self, sid: i32) {
+    pub(crate) fn clear_terminals(&mut self, sid: i32) {
         let members = self.sessions.get(&sid).into_iter().flat_map(|session| &session.members);
         for pid in members {
             if let Some(process) = self.processes.get_mut(pid) {
@@ -296,7 +296,7 @@ impl ProcessTable {
     }
 
     /// Makes the process the leader of a new session and a new process group.
-    pub fn start_session(&mut self, pid: i32) {
+    pub(crate) fn start_session(&mut self, pid: i32) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let old = std::mem::replace(&mut process.sid, pid);
         process.terminal = None;
@@ -306,18 +306,18 @@ impl ProcessTable {
     }
 
     /// Whether a process group has a member in the session.
-    pub fn group_is_in_session(&self, pgid: i32, sid: i32) -> bool {
+    pub(crate) fn group_is_in_session(&self, pgid: i32, sid: i32) -> bool {
         self.members(pgid).any(|p| p.sid == sid)
     }
 
     /// Notes that a process outside continues the first process when it stops, as a shell does with jobs.
-    pub fn watch_from_outside(&mut self) {
+    pub(crate) fn watch_from_outside(&mut self) {
         self.watched_from_outside = true;
     }
 
     /// Whether the process keeps its group from being orphaned: its parent is in another group of the same session and
     /// could continue it.
-    pub fn is_anchor(&self, process: &Process) -> bool {
+    pub(crate) fn is_anchor(&self, process: &Process) -> bool {
         (process.group.pid() == Self::INIT && self.watched_from_outside)
             || self
                 .processes
@@ -327,28 +327,28 @@ impl ProcessTable {
 
     /// Whether no living member of the group has a parent in another group of the same session. Then no process could
     /// continue the members, and they do not stop for the terminal.
-    pub fn is_orphaned(&self, pgid: i32) -> bool {
+    pub(crate) fn is_orphaned(&self, pgid: i32) -> bool {
         !self.living_members(pgid).any(|p| self.is_anchor(p))
     }
 
     /// Whether some member of the group is stopped.
-    pub fn has_stopped_member(&self, pgid: i32) -> bool {
+    pub(crate) fn has_stopped_member(&self, pgid: i32) -> bool {
         self.living_members(pgid).any(|p| p.group.state().stop.as_ref().is_some_and(|s| s.complete))
     }
 
     /// The children of a thread, oldest first.
-    pub fn children_of_thread(&self, tid: i32) -> impl Iterator<Item = i32> {
+    pub(crate) fn children_of_thread(&self, tid: i32) -> impl Iterator<Item = i32> {
         self.by_thread.of(tid)
     }
 
     /// Moves a child to another parent, or another thread of its parent.
-    pub fn adopt(&mut self, child: i32, parent: i32, parent_thread: i32) {
+    pub(crate) fn adopt(&mut self, child: i32, parent: i32, parent_thread: i32) {
         self.leave_family(child);
         self.enter_family(child, parent, parent_thread);
     }
 
     /// Renames a parent's thread from the ID `old` to `new`.
-    pub fn renumber_parent_thread(&mut self, old: i32, new: i32) {
+    pub(crate) fn renumber_parent_thread(&mut self, old: i32, new: i32) {
         for child in self.by_thread.renumber(old, new) {
             if let Some(process) = self.processes.get_mut(&child) {
                 process.parent_thread = new;
@@ -357,14 +357,14 @@ impl ProcessTable {
     }
 
     /// Sets whether the process adopts its orphaned descendants (`PR_SET_CHILD_SUBREAPER`).
-    pub fn set_subreaper(&mut self, group: &ThreadGroup, value: bool) {
+    pub(crate) fn set_subreaper(&mut self, group: &ThreadGroup, value: bool) {
         group.set_subreaper(value);
         self.has_subreapers |= value;
     }
 
     /// The process that adopts the children of an ending one: the nearest subreaper among its ancestors, else the first
     /// process.
-    pub fn reaper_of(&self, pid: i32) -> i32 {
+    pub(crate) fn reaper_of(&self, pid: i32) -> i32 {
         let mut at = if self.has_subreapers { pid } else { Self::INIT };
         while let Some(parent) = self.parent(at) {
             at = parent.group.pid();

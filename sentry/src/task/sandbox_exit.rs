@@ -12,7 +12,7 @@ use crate::task::{ProcessTable, ThreadGroup};
 
 /// The number of running tasks, and the status of the first process.
 #[derive(Default)]
-pub struct SandboxExit {
+pub(crate) struct SandboxExit {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -57,7 +57,7 @@ impl SandboxExit {
     }
 
     /// Waits until the first process and every other task have ended.
-    pub fn wait(&self) -> WaitStatus {
+    pub(crate) fn wait(&self) -> WaitStatus {
         let mut state = self.state.lock();
         loop {
             if let (0, Some(status)) = (state.running, state.status) {
@@ -75,7 +75,7 @@ impl SandboxExit {
 
     /// Waits until the first process has stopped more than `seen` times and returns the number of stops; `None` at the
     /// end.
-    pub fn wait_for_stop(&self, seen: u64) -> Option<u64> {
+    pub(crate) fn wait_for_stop(&self, seen: u64) -> Option<u64> {
         let mut state = self.state.lock();
         loop {
             if state.running == 0 && state.status.is_some() {
@@ -91,13 +91,13 @@ impl SandboxExit {
 
 impl Kernel {
     /// The first process, if it is alive.
-    pub fn init(&self) -> Option<Arc<ThreadGroup>> {
+    pub(crate) fn init(&self) -> Option<Arc<ThreadGroup>> {
         let table = self.processes.lock();
         table.process(ProcessTable::INIT).filter(|p| p.zombie.is_none()).map(|p| p.group.clone())
     }
 
     /// Sends a signal from outside the sandbox to the first process.
-    pub fn signal_from_outside(&self, signal: Signal) {
+    pub(crate) fn signal_from_outside(&self, signal: Signal) {
         if let Some(init) = self.init() {
             // The kernel's own signals never fail for lack of queue space.
             let _ = init.send(OutgoingSignal::kernel(signal).forced());
@@ -105,7 +105,7 @@ impl Kernel {
     }
 
     /// Kills every process.
-    pub fn kill_all(&self) {
+    pub(crate) fn kill_all(&self) {
         kill_all(&self.processes.lock());
     }
 }

@@ -4,11 +4,11 @@ use amber_abi::sched::SchedPolicy;
 
 /// The CPUs that a task may use, one bit each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpuSet(Vec<u64>);
+pub(crate) struct CpuSet(Vec<u64>);
 
 impl CpuSet {
     /// The first `count` CPUs.
-    pub fn first(count: usize) -> Self {
+    pub(crate) fn first(count: usize) -> Self {
         let mut words = vec![0; count.div_ceil(64)];
         for cpu in 0..count {
             if let Some(word) = words.get_mut(cpu / 64) {
@@ -19,35 +19,35 @@ impl CpuSet {
     }
 
     /// The set with these words of 64 bits.
-    pub fn from_words(words: Vec<u64>) -> Self {
+    pub(crate) fn from_words(words: Vec<u64>) -> Self {
         CpuSet(words)
     }
 
     /// The words, as many as the sandbox's CPUs need.
-    pub fn words(&self) -> &[u64] {
+    pub(crate) fn words(&self) -> &[u64] {
         &self.0
     }
 
     /// The intersection, with the length of this set.
-    pub fn intersection(&self, other: &CpuSet) -> CpuSet {
+    pub(crate) fn intersection(&self, other: &CpuSet) -> CpuSet {
         CpuSet(self.0.iter().enumerate().map(|(i, w)| w & other.0.get(i).copied().unwrap_or(0)).collect())
     }
 
     /// The lowest CPU; 0 for an empty set.
-    pub fn first_cpu(&self) -> u32 {
+    pub(crate) fn first_cpu(&self) -> u32 {
         let word = self.0.iter().position(|&w| w != 0);
         word.map_or(0, |i| i as u32 * 64 + self.0.get(i).map_or(0, |w| w.trailing_zeros()))
     }
 
     /// Whether the set is empty.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|&w| w == 0)
     }
 }
 
 /// The scheduling parameters of a task.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// The policy.
     pub policy: SchedPolicy,
     /// The static priority of real-time policies, 1 to 99; else 0.
@@ -64,7 +64,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The default, on any of `cpus` CPUs.
-    pub fn new(cpus: usize) -> Self {
+    pub(crate) fn new(cpus: usize) -> Self {
         Schedule {
             policy: SchedPolicy::SCHED_NORMAL,
             priority: 0,
@@ -76,7 +76,7 @@ impl Schedule {
     }
 
     /// The initial parameters of a child.
-    pub fn for_child(&self) -> Self {
+    pub(crate) fn for_child(&self) -> Self {
         let mut child = self.clone();
         if self.reset_on_fork {
             child.reset_on_fork = false;
@@ -89,12 +89,12 @@ impl Schedule {
     }
 
     /// Whether the policy is a real-time one.
-    pub fn is_real_time(&self) -> bool {
+    pub(crate) fn is_real_time(&self) -> bool {
         matches!(self.policy, SchedPolicy::SCHED_FIFO | SchedPolicy::SCHED_RR)
     }
 
     /// The priority in `/proc/PID/stat`: 20 + nice, or negative for real-time policies.
-    pub fn shown_priority(&self) -> i32 {
+    pub(crate) fn shown_priority(&self) -> i32 {
         if self.is_real_time() { -1 - self.priority as i32 } else { 20 + self.nice }
     }
 }

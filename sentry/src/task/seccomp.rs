@@ -94,7 +94,7 @@ impl Drop for Filter {
 /// The calls that a task may make, and whether executing a program can grant it rights (`no_new_privs`, see prctl(2)).
 /// Changed under the lock of the task's group, since `SECCOMP_FILTER_FLAG_TSYNC` changes it for other threads too; so
 /// it is not part of the credentials, which only the task itself changes.
-pub struct Seccomp {
+pub(crate) struct Seccomp {
     /// A [`SeccompMode`], readable without the lock.
     mode: AtomicU8,
     filter: Mutex<Option<Arc<Filter>>>,
@@ -117,17 +117,17 @@ impl Default for Seccomp {
 
 impl Seccomp {
     /// The mode in force.
-    pub fn mode(&self) -> SeccompMode {
+    pub(crate) fn mode(&self) -> SeccompMode {
         SeccompMode::from_raw(self.mode.load(Ordering::Acquire).into())
     }
 
     /// Number of changes.
-    pub fn changes(&self) -> u32 {
+    pub(crate) fn changes(&self) -> u32 {
         self.changes.load(Ordering::Acquire)
     }
 
     /// Whether a call is known to be allowed, whatever its arguments.
-    pub fn always_allows(&self, number: u32) -> bool {
+    pub(crate) fn always_allows(&self, number: u32) -> bool {
         match self.mode() {
             SeccompMode::SECCOMP_MODE_DISABLED => true,
             SeccompMode::SECCOMP_MODE_FILTER => self.filter().is_some_and(|filter| filter.always_allows(number)),
@@ -136,41 +136,41 @@ impl Seccomp {
     }
 
     /// The filters.
-    pub fn filter(&self) -> Option<Arc<Filter>> {
+    pub(crate) fn filter(&self) -> Option<Arc<Filter>> {
         self.filter.lock().clone()
     }
 
     /// Number of filters.
-    pub fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.filter.lock().as_ref().map_or(0, |filter| filter.count)
     }
 
     /// Forbids all but the few calls of the strict mode.
-    pub fn set_strict(&self) {
+    pub(crate) fn set_strict(&self) {
         self.mode.store(SeccompMode::SECCOMP_MODE_STRICT.raw() as u8, Ordering::Release);
         self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Sets the filters.
-    pub fn set_filter(&self, filter: Arc<Filter>) {
+    pub(crate) fn set_filter(&self, filter: Arc<Filter>) {
         *self.filter.lock() = Some(filter);
         self.mode.store(SeccompMode::SECCOMP_MODE_FILTER.raw() as u8, Ordering::Release);
         self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Whether programs that the task executes gain no rights (`PR_GET_NO_NEW_PRIVS`).
-    pub fn no_new_privs(&self) -> bool {
+    pub(crate) fn no_new_privs(&self) -> bool {
         self.no_new_privs.load(Ordering::Acquire)
     }
 
     /// Sets `no_new_privs`.
-    pub fn set_no_new_privs(&self) {
+    pub(crate) fn set_no_new_privs(&self) {
         self.no_new_privs.store(true, Ordering::Release);
     }
 
     /// Takes over the filters of another task: the parent's, or with `SECCOMP_FILTER_FLAG_TSYNC` the caller's. The lock
     /// of the other's group is held.
-    pub fn follow(&self, other: &Seccomp) {
+    pub(crate) fn follow(&self, other: &Seccomp) {
         // Set first, so that the task is never seen with another's filter but without this.
         if other.no_new_privs() {
             self.set_no_new_privs();
@@ -182,7 +182,7 @@ impl Seccomp {
     }
 
     /// Whether a task with these filters may take over the other's: they must contain its own.
-    pub fn may_follow(&self, other: &Seccomp) -> bool {
+    pub(crate) fn may_follow(&self, other: &Seccomp) -> bool {
         let strict = self.mode() == SeccompMode::SECCOMP_MODE_STRICT;
         !strict && Filter::is_ancestor_of(self.filter().as_ref(), other.filter().as_ref())
     }

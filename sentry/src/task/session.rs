@@ -11,7 +11,7 @@ use crate::signal::{OutgoingSignal, Wakes};
 use crate::task::{ProcessTable, TaskContext};
 
 /// The terminal of a session.
-pub trait ControllingTerminal: Send + Sync {
+pub(crate) trait ControllingTerminal: Send + Sync {
     /// Makes it the controlling terminal of a session, with this process group in the foreground. Called with the
     /// process table locked.
     fn control(&self, session: i32, foreground: i32);
@@ -36,7 +36,7 @@ pub trait ControllingTerminal: Send + Sync {
 impl Kernel {
     /// Sends a kernel signal (such as SIGINT or SIGWINCH from a terminal) to all members of a process group. Returns
     /// whether it has any.
-    pub fn signal_process_group(&self, pgid: i32, signal: Signal) -> bool {
+    pub(crate) fn signal_process_group(&self, pgid: i32, signal: Signal) -> bool {
         let mut wakes = Wakes::default();
         let any = {
             let table = self.processes.lock();
@@ -48,7 +48,7 @@ impl Kernel {
 
     /// Handles the loss of a session's terminal: its leader gets SIGHUP and SIGCONT, and when it ends, the foreground
     /// group does.
-    pub fn hang_up_session(&self, sid: i32, foreground: Option<i32>) {
+    pub(crate) fn hang_up_session(&self, sid: i32, foreground: Option<i32>) {
         let mut wakes = Wakes::default();
         {
             let mut table = self.processes.lock();
@@ -68,7 +68,7 @@ impl Kernel {
 
     /// Gives up a process's terminal. If the process leads its session, the other members lose the terminal as well,
     /// and the foreground group gets SIGHUP and SIGCONT.
-    pub fn drop_terminal(&self, pid: i32) {
+    pub(crate) fn drop_terminal(&self, pid: i32) {
         let mut wakes = Wakes::default();
         {
             let mut table = self.processes.lock();
@@ -129,12 +129,12 @@ pub(super) fn leader_ended(table: &mut ProcessTable, pid: i32, wakes: &mut Wakes
 
 impl TaskContext {
     /// The controlling terminal of the task's process.
-    pub fn controlling_terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
+    pub(crate) fn controlling_terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
         self.kernel().processes.lock().process(self.group().pid())?.terminal.clone()
     }
 
     /// Process group and session of the task's process.
-    pub fn group_and_session(&self) -> (i32, i32) {
+    pub(crate) fn group_and_session(&self) -> (i32, i32) {
         let table = self.kernel().processes.lock();
         table.process(self.group().pid()).map_or((0, 0), |p| (p.pgid, p.sid))
     }
@@ -145,7 +145,7 @@ impl TaskContext {
     /// # Errors
     /// A restart if the signal was sent. `EIO` if no process could continue the group, or for SIGTTIN if the caller
     /// blocks or ignores it. A caller that blocks or ignores SIGTTOU may continue.
-    pub fn stop_background(&self, signal: Signal) -> Result<(), SysError> {
+    pub(crate) fn stop_background(&self, signal: Signal) -> Result<(), SysError> {
         let ignored = self.blocked_signals().contains(signal) || self.group().actions().is_ignored(signal);
         if ignored {
             return if signal == Signal::SIGTTOU { Ok(()) } else { Err(Errno::EIO.here().into()) };

@@ -7,7 +7,7 @@ const TIMER_SLACK: u64 = 50_000;
 
 /// The settings of a task.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The execution domain, see personality(2).
     pub personality: u32,
     /// The timer slack in nanoseconds; 0 for a real-time task.
@@ -34,7 +34,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The initial settings of a child.
-    pub fn for_child(self) -> Settings {
+    pub(crate) fn for_child(self) -> Settings {
         Settings { default_timer_slack: self.timer_slack, ..self }
     }
 }

@@ -19,7 +19,7 @@ use crate::vfs::{FdTable, FsContext};
 use crate::wait::Parker;
 
 /// A guest thread.
-pub struct Task {
+pub(crate) struct Task {
     kernel: Arc<Kernel>,
     /// Changed by execve(2): a thread that is not the leader gets the leader's ID.
     tid: AtomicI32,
@@ -66,7 +66,7 @@ pub(crate) struct TaskSignals {
 }
 
 /// The initial state of a task.
-pub struct NewTask {
+pub(crate) struct NewTask {
     /// The kernel.
     pub kernel: Arc<Kernel>,
     /// The process it belongs to.
@@ -95,7 +95,7 @@ pub struct NewTask {
 
 impl Task {
     /// Makes a task. A host thread is started later.
-    pub fn new(new: NewTask) -> Arc<Self> {
+    pub(crate) fn new(new: NewTask) -> Arc<Self> {
         let signals = TaskSignals { blocked: new.blocked, ..TaskSignals::default() };
         Arc::new(Task {
             kernel: new.kernel,
@@ -125,12 +125,12 @@ impl Task {
     }
 
     /// The kernel.
-    pub fn kernel(&self) -> &Arc<Kernel> {
+    pub(crate) fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
 
     /// The thread ID.
-    pub fn tid(&self) -> i32 {
+    pub(crate) fn tid(&self) -> i32 {
         self.tid.load(Ordering::Relaxed)
     }
 
@@ -141,17 +141,17 @@ impl Task {
     }
 
     /// Whether it is the leader of its group, so that its thread ID is the PID.
-    pub fn is_leader(&self) -> bool {
+    pub(crate) fn is_leader(&self) -> bool {
         self.tid() == self.group.pid()
     }
 
     /// The process that it belongs to.
-    pub fn group(&self) -> &Arc<ThreadGroup> {
+    pub(crate) fn group(&self) -> &Arc<ThreadGroup> {
         &self.group
     }
 
     /// Its memory; none after its end. The task itself uses [`TaskContext::mm`](crate::task::TaskContext::mm).
-    pub fn memory(&self) -> Option<Arc<MemoryManager>> {
+    pub(crate) fn memory(&self) -> Option<Arc<MemoryManager>> {
         self.memory.lock().clone()
     }
 
@@ -161,27 +161,27 @@ impl Task {
     }
 
     /// Its root, working directory and file mode creation mask.
-    pub fn fs(&self) -> Arc<FsContext> {
+    pub(crate) fn fs(&self) -> Arc<FsContext> {
         self.fs.lock().clone()
     }
 
     /// Replaces its root and working directory (unshare(2)), and returns the old ones.
-    pub fn set_fs(&self, fs: Arc<FsContext>) -> Arc<FsContext> {
+    pub(crate) fn set_fs(&self, fs: Arc<FsContext>) -> Arc<FsContext> {
         std::mem::replace(&mut self.fs.lock(), fs)
     }
 
     /// Its descriptor table.
-    pub fn files(&self) -> Arc<FdTable> {
+    pub(crate) fn files(&self) -> Arc<FdTable> {
         self.files.lock().clone()
     }
 
     /// Replaces its descriptor table.
-    pub fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
+    pub(crate) fn set_files(&self, files: Arc<FdTable>) -> Arc<FdTable> {
         std::mem::replace(&mut self.files.lock(), files)
     }
 
     /// Its credentials.
-    pub fn credentials(&self) -> Arc<Credentials> {
+    pub(crate) fn credentials(&self) -> Arc<Credentials> {
         self.credentials.lock().clone()
     }
 
@@ -212,12 +212,12 @@ impl Task {
     }
 
     /// Its name in `/proc/PID/comm`.
-    pub fn name(&self) -> Vec<u8> {
+    pub(crate) fn name(&self) -> Vec<u8> {
         self.name.lock().clone()
     }
 
     /// Sets its name, up to the first zero byte and at most 15 bytes.
-    pub fn set_name(&self, name: &[u8]) {
+    pub(crate) fn set_name(&self, name: &[u8]) {
         let text = name.split(|&b| b == 0).next().unwrap_or_default();
         *self.name.lock() = text.iter().take(15).copied().collect();
     }
@@ -228,102 +228,102 @@ impl Task {
     }
 
     /// The blocked signals.
-    pub fn blocked_signals(&self) -> SignalSet {
+    pub(crate) fn blocked_signals(&self) -> SignalSet {
         self.signals().blocked
     }
 
     /// The scheduling parameters.
-    pub fn schedule(&self) -> Schedule {
+    pub(crate) fn schedule(&self) -> Schedule {
         self.schedule.lock().clone()
     }
 
     /// Changes the scheduling parameters.
-    pub fn change_schedule<T>(&self, change: impl FnOnce(&mut Schedule) -> T) -> T {
+    pub(crate) fn change_schedule<T>(&self, change: impl FnOnce(&mut Schedule) -> T) -> T {
         change(&mut self.schedule.lock())
     }
 
     /// The sleep of its host thread.
-    pub fn parker(&self) -> &Arc<Parker> {
+    pub(crate) fn parker(&self) -> &Arc<Parker> {
         &self.parker
     }
 
     /// Its resource usage, for updates.
-    pub fn stats(&self) -> &TaskStats {
+    pub(crate) fn stats(&self) -> &TaskStats {
         &self.stats
     }
 
     /// Its present activity, as in `/proc/PID/stat`.
-    pub fn activity(&self) -> Activity {
+    pub(crate) fn activity(&self) -> Activity {
         self.stats.activity()
     }
 
     /// Its resource usage.
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         self.stats.read()
     }
 
     /// Its start time.
-    pub fn started(&self) -> SystemTime {
+    pub(crate) fn started(&self) -> SystemTime {
         self.started
     }
 
     /// Its system call filters.
-    pub fn seccomp(&self) -> &Seccomp {
+    pub(crate) fn seccomp(&self) -> &Seccomp {
         &self.seccomp
     }
 
     /// The guest address of its robust futex list, or 0.
-    pub fn robust_list(&self) -> u64 {
+    pub(crate) fn robust_list(&self) -> u64 {
         self.robust_list.load(Ordering::Relaxed)
     }
 
     /// Sets the address of its robust futex list.
-    pub fn set_robust_list(&self, address: u64) {
+    pub(crate) fn set_robust_list(&self, address: u64) {
         self.robust_list.store(address, Ordering::Relaxed);
     }
 
     /// Whether the ending task has released its futexes, so that later waiters are not handed any.
-    pub fn has_released_futexes(&self) -> bool {
+    pub(crate) fn has_released_futexes(&self) -> bool {
         self.futexes_released.load(Ordering::Relaxed)
     }
 
     /// Marks its futexes as released.
-    pub fn set_futexes_released(&self) {
+    pub(crate) fn set_futexes_released(&self) {
         self.futexes_released.store(true, Ordering::Relaxed);
     }
 
     /// The number of the signal that it gets when its parent thread ends, or 0 (`PR_SET_PDEATHSIG`).
-    pub fn parent_death_signal(&self) -> i32 {
+    pub(crate) fn parent_death_signal(&self) -> i32 {
         self.parent_death_signal.load(Ordering::Relaxed)
     }
 
     /// Sets the signal that it gets when its parent thread ends.
-    pub fn set_parent_death_signal(&self, signal: i32) {
+    pub(crate) fn set_parent_death_signal(&self, signal: i32) {
         self.parent_death_signal.store(signal, Ordering::Relaxed);
     }
 
     /// The settings of prctl(2) and personality(2).
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         *self.settings.lock()
     }
 
     /// Changes the settings of prctl(2) and personality(2).
-    pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
+    pub(crate) fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.settings.lock());
     }
 
     /// Whether waits are interrupted: an unblocked signal, a stop or a kill is pending.
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.work_pending.load(Ordering::SeqCst)
     }
 
     /// Whether it was killed.
-    pub fn is_killed(&self) -> bool {
+    pub(crate) fn is_killed(&self) -> bool {
         self.killed.load(Ordering::SeqCst)
     }
 
     /// Whether it has ended.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.signals().ended
     }
 

@@ -51,7 +51,7 @@ struct Idle {
 }
 
 /// The idle host threads, the most recent last.
-pub struct ThreadPool {
+pub(crate) struct ThreadPool {
     idle: Mutex<Vec<Idle>>,
 }
 

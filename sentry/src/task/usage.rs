@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// Amounts of resources used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// CPU time in guest code, in nanoseconds.
     pub user: u64,
     /// CPU time in the kernel for the task, in nanoseconds.
@@ -31,7 +31,7 @@ pub struct Usage {
 
 impl Usage {
     /// The sum, with the maximum of the peaks.
-    pub fn plus(self, other: Usage) -> Usage {
+    pub(crate) fn plus(self, other: Usage) -> Usage {
         Usage {
             user: self.user.saturating_add(other.user),
             system: self.system.saturating_add(other.system),
@@ -50,7 +50,7 @@ impl Usage {
 /// The present activity of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Activity {
+pub(crate) enum Activity {
     /// Guest code runs.
     Guest,
     /// The kernel runs for it.
@@ -72,7 +72,7 @@ impl Activity {
     }
 
     /// The state letter in `/proc/PID/stat`.
-    pub fn letter(self) -> char {
+    pub(crate) fn letter(self) -> char {
         match self {
             Self::Guest | Self::Kernel => 'R',
             Self::Sleeping => 'S',
@@ -83,7 +83,7 @@ impl Activity {
     }
 
     /// The state name in `/proc/PID/status`.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Guest | Self::Kernel => "running",
             Self::Sleeping => "sleeping",
@@ -105,7 +105,7 @@ fn now() -> u64 {
 /// CPU time is the time spent in activities that use a CPU, by the host's clock at each change of activity. This needs
 /// no host call, but includes time in which the host ran something else.
 #[derive(Debug)]
-pub struct TaskStats {
+pub(crate) struct TaskStats {
     activity: AtomicU8,
     since: AtomicU64,
     user: AtomicU64,
@@ -139,12 +139,12 @@ impl Default for TaskStats {
 
 impl TaskStats {
     /// The present activity.
-    pub fn activity(&self) -> Activity {
+    pub(crate) fn activity(&self) -> Activity {
         Activity::from_raw(self.activity.load(Ordering::Relaxed))
     }
 
     /// Starts another activity and returns the previous one.
-    pub fn begin(&self, activity: Activity) -> Activity {
+    pub(crate) fn begin(&self, activity: Activity) -> Activity {
         let old = self.activity();
         let now = now();
         let spent = now.saturating_sub(self.since.swap(now, Ordering::Relaxed));
@@ -161,24 +161,24 @@ impl TaskStats {
     }
 
     /// Counts a page fault.
-    pub fn count_fault(&self, major: bool) {
+    pub(crate) fn count_fault(&self, major: bool) {
         if major { &self.major_faults } else { &self.minor_faults }.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a call that read this number of bytes.
-    pub fn count_read(&self, bytes: u64) {
+    pub(crate) fn count_read(&self, bytes: u64) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Counts a call that wrote this number of bytes.
-    pub fn count_write(&self, bytes: u64) {
+    pub(crate) fn count_write(&self, bytes: u64) {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The usage, without the peak of memory.
-    pub fn read(&self) -> Usage {
+    pub(crate) fn read(&self) -> Usage {
         let running = now().saturating_sub(self.since.load(Ordering::Relaxed));
         let activity = self.activity();
         let part = |wanted| if activity == wanted { running } else { 0 };

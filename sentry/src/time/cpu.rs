@@ -6,7 +6,7 @@ use crate::task::{Activity, Task, ThreadGroup, Usage};
 
 /// The part of the CPU time that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// Time in guest code.
     User,
     /// All time.
@@ -22,7 +22,7 @@ enum Whose {
 
 /// The CPU time clock of a process or thread.
 #[derive(Clone)]
-pub struct CpuClock {
+pub(crate) struct CpuClock {
     whose: Whose,
     part: Part,
 }
@@ -32,17 +32,17 @@ const TICK: u64 = 1_000_000;
 
 impl CpuClock {
     /// The clock of a process.
-    pub fn of_process(group: &Arc<ThreadGroup>, part: Part) -> CpuClock {
+    pub(crate) fn of_process(group: &Arc<ThreadGroup>, part: Part) -> CpuClock {
         CpuClock { whose: Whose::Process(Arc::downgrade(group)), part }
     }
 
     /// The clock of a thread.
-    pub fn of_thread(task: &Arc<Task>, part: Part) -> CpuClock {
+    pub(crate) fn of_thread(task: &Arc<Task>, part: Part) -> CpuClock {
         CpuClock { whose: Whose::Thread(Arc::downgrade(task)), part }
     }
 
     /// The time; none after the end of the process or thread.
-    pub fn now(&self) -> Option<u64> {
+    pub(crate) fn now(&self) -> Option<u64> {
         let usage = match &self.whose {
             Whose::Process(group) => group.upgrade()?.usage(),
             Whose::Thread(task) => task.upgrade()?.usage(),
@@ -55,7 +55,7 @@ impl CpuClock {
 
     /// The real time in nanoseconds after which the clock may have advanced by `remaining`; none while none of its
     /// threads runs.
-    pub fn check_delay(&self, remaining: u64) -> Option<u64> {
+    pub(crate) fn check_delay(&self, remaining: u64) -> Option<u64> {
         let running = |task: &Arc<Task>| matches!(task.activity(), Activity::Guest | Activity::Kernel);
         let threads = match &self.whose {
             Whose::Process(group) => group.upgrade()?.tasks().iter().filter(|t| running(t)).count(),

@@ -12,7 +12,7 @@ use crate::clock::{deadline_of, monotonic};
 const IDLE: Duration = Duration::from_secs(5);
 
 /// A target of alarms.
-pub trait Expire: Send + Sync {
+pub(crate) trait Expire: Send + Sync {
     /// Called without locks at the time of an alarm. The alarm may have been set again meanwhile, so the target reads
     /// the clock.
     fn expire(&self);
@@ -20,7 +20,7 @@ pub trait Expire: Send + Sync {
 
 /// The alarms of a sandbox, in CLOCK_MONOTONIC time.
 #[derive(Default)]
-pub struct TimerService {
+pub(crate) struct TimerService {
     /// Outside of the lock order: no lock is taken while it is held.
     state: Mutex<State>,
     changed: Condvar,
@@ -36,7 +36,7 @@ struct State {
 }
 
 /// A pending alarm; cancelled when dropped.
-pub struct Alarm {
+pub(crate) struct Alarm {
     service: Weak<TimerService>,
     key: (u64, u64),
 }
@@ -51,7 +51,7 @@ impl Drop for Alarm {
 
 impl TimerService {
     /// Calls `target` once when CLOCK_MONOTONIC reaches `at` nanoseconds.
-    pub fn set(self: &Arc<Self>, at: u64, target: Weak<dyn Expire>) -> Alarm {
+    pub(crate) fn set(self: &Arc<Self>, at: u64, target: Weak<dyn Expire>) -> Alarm {
         let mut state = self.state.lock();
         state.next_id += 1;
         let key = (at, state.next_id);

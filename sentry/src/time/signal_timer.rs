@@ -19,7 +19,7 @@ const UNWANTED_PAUSE: u64 = 4_000_000;
 
 /// The clock of a timer.
 #[derive(Clone)]
-pub enum TimerClock {
+pub(crate) enum TimerClock {
     /// A system-wide clock.
     System(Clock),
     /// A CPU time clock.
@@ -31,7 +31,7 @@ impl TimerClock {
     ///
     /// # Errors
     /// `ESRCH` if the process or thread of the clock has ended.
-    pub fn now(&self) -> Result<u64, Errno> {
+    pub(crate) fn now(&self) -> Result<u64, Errno> {
         match self {
             TimerClock::System(clock) => Ok(clock.now()),
             TimerClock::Cpu(clock) => clock.now().ok_or_else(|| Errno::ESRCH.here()),
@@ -40,7 +40,7 @@ impl TimerClock {
 }
 
 /// The effect of an expiration.
-pub enum Notice {
+pub(crate) enum Notice {
     /// None: the guest reads the timer (`SIGEV_NONE`).
     None,
     /// A kernel signal for the process (setitimer(2)).
@@ -66,7 +66,7 @@ struct State {
 }
 
 /// A timer of a process.
-pub struct SignalTimer {
+pub(crate) struct SignalTimer {
     me: Weak<SignalTimer>,
     service: Arc<TimerService>,
     group: Weak<ThreadGroup>,
@@ -89,7 +89,7 @@ impl State {
 
 impl SignalTimer {
     /// Makes a disarmed timer.
-    pub fn new(
+    pub(crate) fn new(
         service: &Arc<TimerService>,
         group: &Arc<ThreadGroup>,
         id: i32,
@@ -112,12 +112,12 @@ impl SignalTimer {
     }
 
     /// The overrun count of the last signal (timer_getoverrun(2)).
-    pub fn overrun(&self) -> i32 {
+    pub(crate) fn overrun(&self) -> i32 {
         self.state.lock().overrun
     }
 
     /// Whether its clock is a CPU time clock.
-    pub fn is_cpu(&self) -> bool {
+    pub(crate) fn is_cpu(&self) -> bool {
         matches!(self.clock, TimerClock::Cpu(_))
     }
 
@@ -125,7 +125,7 @@ impl SignalTimer {
     ///
     /// # Errors
     /// `ESRCH` if the process or thread of the clock has ended.
-    pub fn setting(&self) -> Result<Itimerspec, Errno> {
+    pub(crate) fn setting(&self) -> Result<Itimerspec, Errno> {
         let now = self.clock.now()?;
         Ok(self.read(&mut self.state.lock(), now))
     }
@@ -141,7 +141,7 @@ impl SignalTimer {
     ///
     /// # Errors
     /// `EINVAL` for invalid times; `ESRCH` if the process or thread of the clock has ended.
-    pub fn set(&self, setting: &Itimerspec, absolute: bool) -> Result<Itimerspec, Errno> {
+    pub(crate) fn set(&self, setting: &Itimerspec, absolute: bool) -> Result<Itimerspec, Errno> {
         let now = self.clock.now()?;
         let countdown = Countdown::from_setting(setting, absolute, now)?;
         let mut state = self.state.lock();
@@ -153,7 +153,7 @@ impl SignalTimer {
     }
 
     /// Disarms it for good. A signal sent already reports no overrun.
-    pub fn disarm(&self) {
+    pub(crate) fn disarm(&self) {
         *self.state.lock() =
             State { countdown: Countdown::default(), alarm: None, pending: false, missed: 0, overrun: 0 };
     }

@@ -9,7 +9,7 @@ use super::TimerService;
 use crate::loader::Vdso;
 
 /// The clocks and timers of a kernel.
-pub struct Timekeeping {
+pub(crate) struct Timekeeping {
     /// The start of the sandbox.
     pub started: Instant,
     /// The timer thread.
@@ -23,7 +23,7 @@ impl Timekeeping {
     ///
     /// # Errors
     /// No memory for the vDSO.
-    pub fn new(memory: &Arc<GuestMemory>) -> Result<Self, OutOfMemory> {
+    pub(crate) fn new(memory: &Arc<GuestMemory>) -> Result<Self, OutOfMemory> {
         Ok(Timekeeping { started: Instant::now(), timers: Arc::default(), vdso: Vdso::new(memory)? })
     }
 }

@@ -21,7 +21,7 @@ struct Timers {
 }
 
 /// The timers of a process. A forked child starts without any; for execve(2) see [`clear_posix`](Self::clear_posix).
-pub struct GroupTimers {
+pub(crate) struct GroupTimers {
     timers: Mutex<Timers>,
     /// CPU time timers rest because no task runs. The next task to run wakes them.
     resting: AtomicBool,
@@ -38,17 +38,21 @@ const TIMER_BYTES: u64 = 320;
 
 impl GroupTimers {
     /// Approximate kernel memory of the timers of timer_create(2), in bytes.
-    pub fn kept_bytes(&self) -> u64 {
+    pub(crate) fn kept_bytes(&self) -> u64 {
         self.timers.lock().posix.len() as u64 * TIMER_BYTES
     }
 
     /// The interval timer `which` (below 3), if it was used.
-    pub fn interval(&self, which: usize) -> Option<Arc<SignalTimer>> {
+    pub(crate) fn interval(&self, which: usize) -> Option<Arc<SignalTimer>> {
         self.timers.lock().intervals.get(which)?.clone()
     }
 
     /// The interval timer `which` (below 3), created if necessary.
-    pub fn interval_or_new(&self, which: usize, new: impl FnOnce() -> Arc<SignalTimer>) -> Option<Arc<SignalTimer>> {
+    pub(crate) fn interval_or_new(
+        &self,
+        which: usize,
+        new: impl FnOnce() -> Arc<SignalTimer>,
+    ) -> Option<Arc<SignalTimer>> {
         Some(self.timers.lock().intervals.get_mut(which)?.get_or_insert_with(new).clone())
     }
 
@@ -56,7 +60,7 @@ impl GroupTimers {
     ///
     /// # Errors
     /// `EAGAIN` if no ID is left.
-    pub fn add(&self, new: impl FnOnce(i32) -> Arc<SignalTimer>) -> Result<i32, Errno> {
+    pub(crate) fn add(&self, new: impl FnOnce(i32) -> Arc<SignalTimer>) -> Result<i32, Errno> {
         let mut timers = self.timers.lock();
         let start = timers.next_id;
         let mut id = start;
@@ -75,7 +79,7 @@ impl GroupTimers {
     ///
     /// # Errors
     /// `EINVAL` if the ID is unknown.
-    pub fn get(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
+    pub(crate) fn get(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
         self.timers.lock().posix.get(&id).cloned().ok_or_else(|| Errno::EINVAL.here())
     }
 
@@ -83,12 +87,12 @@ impl GroupTimers {
     ///
     /// # Errors
     /// `EINVAL` if the ID is unknown.
-    pub fn remove(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
+    pub(crate) fn remove(&self, id: i32) -> Result<Arc<SignalTimer>, Errno> {
         self.timers.lock().posix.remove(&id).ok_or_else(|| Errno::EINVAL.here())
     }
 
     /// Removes all timers of timer_create(2), for execve(2), and their pending signals. `group` is the owner.
-    pub fn clear_posix(&self, group: &ThreadGroup) {
+    pub(crate) fn clear_posix(&self, group: &ThreadGroup) {
         let removed = std::mem::take(&mut self.timers.lock().posix);
         for timer in removed.into_values() {
             timer.disarm();
@@ -98,18 +102,18 @@ impl GroupTimers {
     }
 
     /// Removes all timers at the end of the process.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let removed = std::mem::take(&mut *self.timers.lock());
         drop(removed);
     }
 
     /// Lets CPU time timers rest until a task of the process runs.
-    pub fn rest(&self) {
+    pub(crate) fn rest(&self) {
         self.resting.store(true, Ordering::SeqCst);
     }
 
     /// Wakes resting CPU time timers. Called before each run of guest code.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if self.resting.load(Ordering::SeqCst) && self.resting.swap(false, Ordering::SeqCst) {
             let cpu: Vec<_> = {
                 let timers = self.timers.lock();

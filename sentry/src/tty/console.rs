@@ -32,7 +32,7 @@ impl Console {
     ///
     /// # Errors
     /// Errors of making and opening the pair.
-    pub fn make(
+    pub(crate) fn make(
         kernel: &Arc<Kernel>,
         namespace: &MountNamespace,
         process: &ProcessSpec,
@@ -66,7 +66,7 @@ impl Console {
     }
 
     /// The pair.
-    pub fn pty(&self) -> &Arc<Pty> {
+    pub(crate) fn pty(&self) -> &Arc<Pty> {
         &self.pty
     }
 

@@ -14,7 +14,7 @@ use crate::vfs::{Caller, File, Inode};
 use crate::wait::WaitQueue;
 
 /// The open file of the master. Closing it hangs up the slave.
-pub struct MasterFile {
+pub(crate) struct MasterFile {
     pub(super) pty: Arc<Pty>,
     inode: Arc<dyn Inode>,
 }
@@ -25,12 +25,12 @@ impl MasterFile {
     }
 
     /// The pair.
-    pub fn pty(&self) -> &Arc<Pty> {
+    pub(crate) fn pty(&self) -> &Arc<Pty> {
         &self.pty
     }
 
     /// Reads output of the slave's programs. For a console, the sandbox's operator holds the master.
-    pub fn read_screen(&self, buf: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn read_screen(&self, buf: &mut [u8]) -> Result<usize, Errno> {
         let mut state = self.pty.lock();
         let mut used = 0;
         if state.packet_mode {

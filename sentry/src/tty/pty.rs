@@ -41,7 +41,7 @@ pub(super) mod packet {
 }
 
 /// The owner of a pair's number and of the slave's node.
-pub trait PtyHome: Send + Sync {
+pub(crate) trait PtyHome: Send + Sync {
     /// Called when the master is closed: the slave cannot be opened any more.
     fn master_closed(&self, index: u32);
 
@@ -50,7 +50,7 @@ pub trait PtyHome: Send + Sync {
 }
 
 /// A pair: data written to the master is input of the slave.
-pub struct Pty {
+pub(crate) struct Pty {
     me: Weak<Pty>,
     kernel: Weak<Kernel>,
     index: u32,
@@ -102,7 +102,7 @@ pub(super) struct Fed {
 
 impl Pty {
     /// A new pair with this number, allocated by `home`.
-    pub fn new(kernel: &Arc<Kernel>, index: u32, home: Option<Weak<dyn PtyHome>>) -> Arc<Self> {
+    pub(crate) fn new(kernel: &Arc<Kernel>, index: u32, home: Option<Weak<dyn PtyHome>>) -> Arc<Self> {
         let mut discipline = LineDiscipline::default();
         let mut modes = Termios::INITIAL;
         modes.c_cflag &= !ControlModes::HUPCL.bits();
@@ -140,7 +140,7 @@ impl Pty {
     }
 
     /// The number under `/dev/pts`.
-    pub fn index(&self) -> u32 {
+    pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
@@ -160,12 +160,12 @@ impl Pty {
     }
 
     /// The pair as a controlling terminal.
-    pub fn terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
+    pub(crate) fn terminal(&self) -> Option<Arc<dyn ControllingTerminal>> {
         self.me.upgrade().map(|pty| pty as Arc<dyn ControllingTerminal>)
     }
 
     /// A reference to the pair.
-    pub fn this(&self) -> Option<Arc<Pty>> {
+    pub(crate) fn this(&self) -> Option<Arc<Pty>> {
         self.me.upgrade()
     }
 
@@ -174,12 +174,12 @@ impl Pty {
     }
 
     /// Whether `terminal` is this pair.
-    pub fn is(&self, terminal: &Arc<dyn ControllingTerminal>) -> bool {
+    pub(crate) fn is(&self, terminal: &Arc<dyn ControllingTerminal>) -> bool {
         terminal.as_any().downcast_ref::<Pty>().is_some_and(|other| std::ptr::eq(self, other))
     }
 
     /// Opens the master. Called once, by `/dev/ptmx`.
-    pub fn open_master(self: &Arc<Self>, inode: Arc<dyn Inode>) -> Arc<MasterFile> {
+    pub(crate) fn open_master(self: &Arc<Self>, inode: Arc<dyn Inode>) -> Arc<MasterFile> {
         Arc::new(MasterFile::new(self.clone(), inode))
     }
 
@@ -187,7 +187,11 @@ impl Pty {
     ///
     /// # Errors
     /// `EIO` while it is locked or after the master was closed; `EBUSY` in exclusive mode without CAP_SYS_ADMIN.
-    pub fn open_slave(self: &Arc<Self>, inode: Arc<dyn Inode>, privileged: bool) -> Result<Arc<SlaveFile>, Errno> {
+    pub(crate) fn open_slave(
+        self: &Arc<Self>,
+        inode: Arc<dyn Inode>,
+        privileged: bool,
+    ) -> Result<Arc<SlaveFile>, Errno> {
         let mut state = self.lock();
         if state.locked || state.master_closed {
             return Err(Errno::EIO.here());
@@ -279,7 +283,7 @@ impl Pty {
     }
 
     /// Sets the window size. If it changes, the foreground process group gets SIGWINCH.
-    pub fn resize(&self, window: Winsize) {
+    pub(crate) fn resize(&self, window: Winsize) {
         let before = std::mem::replace(&mut self.lock().window, window);
         if before != window {
             self.signal_foreground(Signal::SIGWINCH);
@@ -287,7 +291,7 @@ impl Pty {
     }
 
     /// Stores the place of the slave's node, for `TIOCGPTPEER`.
-    pub fn set_slave_place(&self, inode: &Arc<dyn Inode>, path: Option<Path>) {
+    pub(crate) fn set_slave_place(&self, inode: &Arc<dyn Inode>, path: Option<Path>) {
         self.lock().place = Some((Arc::downgrade(inode), path));
     }
 

@@ -15,7 +15,7 @@ use crate::vfs::{Caller, File, Inode};
 use crate::wait::{SigioEvent, WaitQueue};
 
 /// An open file of the slave.
-pub struct SlaveFile {
+pub(crate) struct SlaveFile {
     pub(super) pty: Arc<Pty>,
     inode: Arc<dyn Inode>,
     /// The number of hang-ups of the terminal when the file was opened.
@@ -25,11 +25,6 @@ pub struct SlaveFile {
 impl SlaveFile {
     pub(super) fn new(pty: Arc<Pty>, inode: Arc<dyn Inode>, hang_ups: u64) -> Self {
         SlaveFile { pty, inode, hang_ups }
-    }
-
-    /// The pair.
-    pub fn pty(&self) -> &Arc<Pty> {
-        &self.pty
     }
 
     /// Whether the terminal was hung up since it was opened.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::Console;
 
 /// Terminals given to the sandbox from outside. Those that guests make are in their devpts.
-pub struct Terminals {
+pub(crate) struct Terminals {
     /// The sandbox's own terminal, if it has one.
     pub console: OnceLock<Arc<Console>>,
     /// The host's terminal, if it is the first session's controlling terminal in place of a console.
@@ -15,7 +15,7 @@ pub struct Terminals {
 
 impl Terminals {
     /// No console is set yet.
-    pub fn new(host: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(host: Option<OwnedFd>) -> Self {
         Terminals { console: OnceLock::new(), host }
     }
 }

@@ -25,7 +25,7 @@ bitflags::bitflags! {
 
 /// Owner and mode of a file, on which permission checks depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ownership {
+pub(crate) struct Ownership {
     /// The lower twelve bits of the mode.
     pub permissions: u16,
     /// The owner's user ID.

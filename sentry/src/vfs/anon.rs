@@ -15,7 +15,7 @@ use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, FileSystem, Inode, Metadata, SetAttributes, SetTime};
 
 /// An internal file system without names.
-pub struct AnonymousFs {
+pub(crate) struct AnonymousFs {
     me: SelfRef<AnonymousFs>,
     name: &'static str,
     magic: i64,
@@ -24,7 +24,7 @@ pub struct AnonymousFs {
 }
 
 /// The internal file systems of a kernel.
-pub struct Anonymous {
+pub(crate) struct Anonymous {
     /// The file system of pipes.
     pub pipefs: Arc<AnonymousFs>,
     /// The file system of sockets.
@@ -44,7 +44,7 @@ impl Anonymous {
     }
 
     /// The shared inode of eventfd, epoll, timerfd, signalfd, inotify and similar files.
-    pub fn inode(&self) -> Arc<dyn Inode> {
+    pub(crate) fn inode(&self) -> Arc<dyn Inode> {
         self.shared.clone()
     }
 }

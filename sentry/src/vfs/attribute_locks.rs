@@ -54,7 +54,7 @@ impl Vfs {
     ///
     /// # Errors
     /// Errors of `change`; `EINTR` if the caller is killed while it waits.
-    pub fn change_attributes<T>(
+    pub(crate) fn change_attributes<T>(
         &self,
         inode: &dyn Inode,
         change: impl FnOnce() -> Result<T, Errno>,

@@ -18,7 +18,7 @@ use crate::wait::{WaitEnd, WaitQueue};
 /// The calling task, reduced to what operations on files depend on. It is passed as a reference to the task's context,
 /// so that a call copies only what it uses. Files above tasks get the rest, such as the session, from
 /// [`TaskContext::of`](crate::task::TaskContext::of).
-pub trait Caller: Any {
+pub(crate) trait Caller: Any {
     /// The kernel the task belongs to.
     fn kernel(&self) -> &Arc<Kernel>;
 
@@ -49,7 +49,7 @@ impl dyn Caller {
     ///
     /// # Errors
     /// `EFAULT` if any of it cannot be read.
-    pub fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
+    pub(crate) fn read_object<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
         assert_none_held();
         self.mm().read_object(address)
     }
@@ -58,7 +58,7 @@ impl dyn Caller {
     ///
     /// # Errors
     /// `EFAULT` if any of it cannot be written.
-    pub fn write_object<T: IntoBytes + Immutable>(&self, address: u64, object: &T) -> Result<(), Errno> {
+    pub(crate) fn write_object<T: IntoBytes + Immutable>(&self, address: u64, object: &T) -> Result<(), Errno> {
         assert_none_held();
         self.mm().write(address, object.as_bytes())
     }

@@ -17,7 +17,7 @@ struct State {
 }
 
 /// The state shared by `CLONE_FS`.
-pub struct FsContext {
+pub(crate) struct FsContext {
     state: Mutex<State>,
     /// The number of tasks that share it and are in execve(2).
     executing: AtomicUsize,
@@ -25,14 +25,14 @@ pub struct FsContext {
 
 impl FsContext {
     /// Makes a context at the root of a namespace, with the umask 022.
-    pub fn new(namespace: Arc<MountNamespace>) -> Arc<Self> {
+    pub(crate) fn new(namespace: Arc<MountNamespace>) -> Arc<Self> {
         let root = namespace.root().root_path().topmost();
         let state = State { cwd: root.clone(), root, umask: 0o022, namespace };
         Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state), executing: AtomicUsize::new(0) })
     }
 
     /// A copy that is not shared.
-    pub fn duplicate(&self) -> Arc<Self> {
+    pub(crate) fn duplicate(&self) -> Arc<Self> {
         let s = self.state.lock();
         let state = State { root: s.root.clone(), cwd: s.cwd.clone(), umask: s.umask, namespace: s.namespace.clone() };
         Arc::new(FsContext { state: Mutex::new(Rank::Leaf, state), executing: AtomicUsize::new(0) })
@@ -42,7 +42,7 @@ impl FsContext {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn duplicate_with_mounts(&self) -> Result<Arc<Self>, Errno> {
+    pub(crate) fn duplicate_with_mounts(&self) -> Result<Arc<Self>, Errno> {
         let copy = self.duplicate();
         let (namespace, copies) = copy.namespace().duplicate()?;
         copy.enter_copy(namespace, &copies);
@@ -65,50 +65,50 @@ impl FsContext {
     }
 
     /// The root directory, where absolute paths start.
-    pub fn root(&self) -> Path {
+    pub(crate) fn root(&self) -> Path {
         self.state.lock().root.clone()
     }
 
     /// The working directory, where relative paths start.
-    pub fn cwd(&self) -> Path {
+    pub(crate) fn cwd(&self) -> Path {
         self.state.lock().cwd.clone()
     }
 
     /// Root and working directory, read atomically.
-    pub fn root_and_cwd(&self) -> (Path, Path) {
+    pub(crate) fn root_and_cwd(&self) -> (Path, Path) {
         let state = self.state.lock();
         (state.root.clone(), state.cwd.clone())
     }
 
     /// Sets the root directory (chroot(2)).
-    pub fn set_root(&self, root: Path) {
+    pub(crate) fn set_root(&self, root: Path) {
         let old = std::mem::replace(&mut self.state.lock().root, root);
         drop(old);
     }
 
     /// Sets the working directory (chdir(2)).
-    pub fn set_cwd(&self, cwd: Path) {
+    pub(crate) fn set_cwd(&self, cwd: Path) {
         let old = std::mem::replace(&mut self.state.lock().cwd, cwd);
         drop(old);
     }
 
     /// The file mode creation mask (umask(2)).
-    pub fn umask(&self) -> u16 {
+    pub(crate) fn umask(&self) -> u16 {
         self.state.lock().umask
     }
 
     /// Replaces the umask and returns the old one.
-    pub fn set_umask(&self, umask: u16) -> u16 {
+    pub(crate) fn set_umask(&self, umask: u16) -> u16 {
         std::mem::replace(&mut self.state.lock().umask, umask & 0o777)
     }
 
     /// The mount namespace.
-    pub fn namespace(&self) -> Arc<MountNamespace> {
+    pub(crate) fn namespace(&self) -> Arc<MountNamespace> {
         self.state.lock().namespace.clone()
     }
 
     /// Moves to a copy of its namespace; `copies` maps the unique IDs of the old mounts to their copies.
-    pub fn enter_copy(&self, namespace: Arc<MountNamespace>, copies: &HashMap<u64, Arc<Mount>>) {
+    pub(crate) fn enter_copy(&self, namespace: Arc<MountNamespace>, copies: &HashMap<u64, Arc<Mount>>) {
         let moved = |path: &Path| match copies.get(&path.mount.unique_id) {
             Some(mount) => Path { mount: mount.clone(), dentry: path.dentry.clone() },
             None => path.clone(),
@@ -121,7 +121,7 @@ impl FsContext {
     }
 
     /// Replaces the root or working directory by `new` where it is `old` (pivot_root(2)).
-    pub fn replace(&self, old: &Path, new: &Path) {
+    pub(crate) fn replace(&self, old: &Path, new: &Path) {
         let mut state = self.state.lock();
         let mut gone = Vec::new();
         if state.root.is(old) {

@@ -19,7 +19,7 @@ pub(super) type Children = HashMap<Arc<[u8]>, Weak<Dentry>>;
 /// A name in a directory and its inode, or (negative) the fact that the name does not exist.
 ///
 /// While a name is in use there is exactly one `Dentry` for it, so that mounts and working directories on it are found.
-pub struct Dentry {
+pub(crate) struct Dentry {
     vfs: Arc<Vfs>,
     place: Mutex<Place>,
     inode: Option<Arc<dyn Inode>>,
@@ -59,25 +59,25 @@ impl Dentry {
     }
 
     /// The root of a file system, or an inode without a name (an anonymous file, `O_TMPFILE`).
-    pub fn root(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>) -> Arc<Self> {
+    pub(crate) fn root(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>) -> Arc<Self> {
         let volatile = inode.file_system().is_volatile();
         Self::new(vfs, Place { parent: None, name: Arc::from(&b"/"[..]) }, Some(inode), volatile)
     }
 
     /// A dentry of an unnamed file, which `/proc/PID/fd` shows as `name`.
-    pub fn unnamed(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>, name: &[u8]) -> Arc<Self> {
+    pub(crate) fn unnamed(vfs: &Arc<Vfs>, inode: Arc<dyn Inode>, name: &[u8]) -> Arc<Self> {
         let dentry = Self::new(vfs, Place { parent: None, name: Arc::from(name) }, Some(inode), false);
         dentry.removed.store(true, Ordering::Relaxed);
         dentry
     }
 
     /// The state shared by all files of the kernel.
-    pub fn vfs(&self) -> &Arc<Vfs> {
+    pub(crate) fn vfs(&self) -> &Arc<Vfs> {
         &self.vfs
     }
 
     /// A number that is unique in the sandbox and never reused.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
@@ -85,32 +85,32 @@ impl Dentry {
     ///
     /// # Errors
     /// `ENOENT` for a negative entry.
-    pub fn inode(&self) -> Result<&Arc<dyn Inode>, Errno> {
+    pub(crate) fn inode(&self) -> Result<&Arc<dyn Inode>, Errno> {
         self.inode.as_ref().ok_or_else(|| Errno::ENOENT.here())
     }
 
     /// Whether the name does not exist.
-    pub fn is_negative(&self) -> bool {
+    pub(crate) fn is_negative(&self) -> bool {
         self.inode.is_none()
     }
 
     /// Whether it is a directory.
-    pub fn is_directory(&self) -> bool {
+    pub(crate) fn is_directory(&self) -> bool {
         self.inode.as_ref().is_some_and(|i| i.kind() == FileType::Directory)
     }
 
     /// The directory that contains it; none for a root.
-    pub fn parent(&self) -> Option<Arc<Dentry>> {
+    pub(crate) fn parent(&self) -> Option<Arc<Dentry>> {
         self.place.lock().parent.clone()
     }
 
     /// Its name in that directory.
-    pub fn name(&self) -> Arc<[u8]> {
+    pub(crate) fn name(&self) -> Arc<[u8]> {
         self.place.lock().name.clone()
     }
 
     /// Whether the name was removed. The inode may still be in use.
-    pub fn is_removed(&self) -> bool {
+    pub(crate) fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
     }
 
@@ -120,7 +120,7 @@ impl Dentry {
     }
 
     /// Whether `other` is this dentry or a descendant.
-    pub fn is_ancestor_of(self: &Arc<Self>, other: &Arc<Dentry>) -> bool {
+    pub(crate) fn is_ancestor_of(self: &Arc<Self>, other: &Arc<Dentry>) -> bool {
         let mut at = Some(other.clone());
         while let Some(dentry) = at {
             if Arc::ptr_eq(self, &dentry) {
@@ -132,7 +132,7 @@ impl Dentry {
     }
 
     /// Whether something is mounted on it, through any mount of the file system.
-    pub fn is_mount_point(&self) -> bool {
+    pub(crate) fn is_mount_point(&self) -> bool {
         self.mounts.load(Ordering::Acquire) > 0
     }
 
@@ -146,12 +146,12 @@ impl Dentry {
 
     /// Locks the directory against changes. To lock two directories, the caller holds the rename lock of
     /// [`change`](crate::vfs::change) and locks the ancestor first, so that the order is always the same.
-    pub fn lock_children(&self, beside: bool) -> MutexGuard<'_, Children> {
+    pub(crate) fn lock_children(&self, beside: bool) -> MutexGuard<'_, Children> {
         if beside { self.children.lock_beside() } else { self.children.lock() }
     }
 
     /// Finds an entry in the cache or in the file system; it may be negative.
-    pub fn lookup(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+    pub(crate) fn lookup(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
         if self.volatile {
             return self.lookup_volatile(name);
         }
@@ -161,7 +161,7 @@ impl Dentry {
     }
 
     /// The entry if it is in the cache.
-    pub fn cached(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+    pub(crate) fn cached(&self, name: &[u8]) -> Option<Arc<Dentry>> {
         if self.volatile {
             return None;
         }
@@ -170,7 +170,11 @@ impl Dentry {
 
     /// Like [`lookup`](Self::lookup), with the directory locked by the caller. Also returns whether the entry is new in
     /// the cache; the caller then calls [`use_it`](Self::use_it) after it released the lock.
-    pub fn lookup_locked(self: &Arc<Self>, children: &mut Children, name: &[u8]) -> Result<(Arc<Dentry>, bool), Errno> {
+    pub(crate) fn lookup_locked(
+        self: &Arc<Self>,
+        children: &mut Children,
+        name: &[u8],
+    ) -> Result<(Arc<Dentry>, bool), Errno> {
         let directory = self.inode()?;
         if let Some(found) = children.get(name).and_then(Weak::upgrade) {
             if !self.volatile || found.is_mount_point() {
@@ -230,7 +234,7 @@ impl Dentry {
     }
 
     /// Adds an entry to the cache, in place of one with the same name.
-    pub fn add_locked(
+    pub(crate) fn add_locked(
         self: &Arc<Self>,
         children: &mut Children,
         name: &[u8],
@@ -247,13 +251,13 @@ impl Dentry {
     }
 
     /// Adds the entry of an inode that was just created in this directory.
-    pub fn graft(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
+    pub(crate) fn graft(self: &Arc<Self>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
         self.add_locked(&mut self.children.lock(), name, Some(inode))
     }
 
     /// Removes an entry that the file system has removed. It is no longer cached, so that the file is freed with its
     /// last user.
-    pub fn remove_locked(&self, children: &mut Children, child: &Arc<Dentry>) {
+    pub(crate) fn remove_locked(&self, children: &mut Children, child: &Arc<Dentry>) {
         child.removed.store(true, Ordering::Release);
         children.remove(&child.name());
         // The caller also holds a reference, so the entry is not dropped here, under a lock.
@@ -261,7 +265,7 @@ impl Dentry {
     }
 
     /// Moves an entry, as rename(2) does. The caller has locked both directories; `to` is none if they are the same.
-    pub fn move_locked(
+    pub(crate) fn move_locked(
         self: &Arc<Self>,
         from: &mut Children,
         to: Option<&mut Children>,
@@ -281,7 +285,12 @@ impl Dentry {
 
     /// Exchanges two entries (`RENAME_EXCHANGE`). `mine` are the children of `other`'s directory and `theirs` those of
     /// this entry's directory, none if both are in the same directory.
-    pub fn exchange_locked(self: &Arc<Self>, other: &Arc<Dentry>, mine: &mut Children, theirs: Option<&mut Children>) {
+    pub(crate) fn exchange_locked(
+        self: &Arc<Self>,
+        other: &Arc<Dentry>,
+        mine: &mut Children,
+        theirs: Option<&mut Children>,
+    ) {
         let name = {
             let mut place = self.place.lock();
             // Only exchanges lock two places, and they run one at a time, under the rename lock.
@@ -297,7 +306,7 @@ impl Dentry {
     }
 
     /// Marks the entry as used, so that it stays in the cache; a `fresh` entry is added to it.
-    pub fn use_it(self: &Arc<Self>, fresh: bool) {
+    pub(crate) fn use_it(self: &Arc<Self>, fresh: bool) {
         if fresh {
             self.vfs.names.keep(self.clone());
         } else if !self.recently_used.load(Ordering::Relaxed) {
@@ -327,7 +336,7 @@ impl Drop for Dentry {
 }
 
 /// The dentry cache of a kernel.
-pub struct NameCache {
+pub(crate) struct NameCache {
     next_id: AtomicU64,
     kept: Mutex<Kept>,
 }
@@ -402,7 +411,7 @@ impl NameCache {
     }
 
     /// Evicts all unused entries, when memory is scarce or the sandbox has ended.
-    pub fn forget_unused(&self) {
+    pub(crate) fn forget_unused(&self) {
         let gone = {
             let mut kept = self.kept.lock();
             let entries = std::mem::take(&mut kept.entries);

@@ -127,7 +127,7 @@ impl Slots {
 }
 
 /// The descriptors of a process, or of several processes that share them (`CLONE_FILES`).
-pub struct FdTable {
+pub(crate) struct FdTable {
     vfs: Arc<Vfs>,
     slots: Mutex<Slots>,
     id: u64,
@@ -135,7 +135,7 @@ pub struct FdTable {
 }
 
 /// A reserved descriptor number. Dropping it frees the number unless a description was installed.
-pub struct ReservedFd {
+pub(crate) struct ReservedFd {
     table: Arc<FdTable>,
     fd: i32,
     installed: bool,
@@ -143,12 +143,12 @@ pub struct ReservedFd {
 
 impl ReservedFd {
     /// The descriptor number.
-    pub fn fd(&self) -> i32 {
+    pub(crate) fn fd(&self) -> i32 {
         self.fd
     }
 
     /// Installs the description under the number.
-    pub fn install(mut self, description: Arc<FileDescription>, close_on_exec: bool) -> i32 {
+    pub(crate) fn install(mut self, description: Arc<FileDescription>, close_on_exec: bool) -> i32 {
         self.installed = true;
         self.table.slots.lock().put(self.fd as usize, Slot::Used { description, close_on_exec });
         self.fd
@@ -176,7 +176,7 @@ impl Drop for FdTable {
 
 impl FdTable {
     /// An empty table, whose length `memory` limits.
-    pub fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>) -> Self {
+    pub(crate) fn new(vfs: &Arc<Vfs>, memory: &Arc<GuestMemory>) -> Self {
         FdTable::with(vfs, Slots::default(), memory)
     }
 
@@ -186,12 +186,12 @@ impl FdTable {
     }
 
     /// A number that is unique in the sandbox and never reused: the owner of its processes' record locks.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// Approximate kernel memory of everything that is open here, in bytes.
-    pub fn kept_bytes(&self) -> u64 {
+    pub(crate) fn kept_bytes(&self) -> u64 {
         let mut open: Vec<_> = {
             let slots = self.slots.lock();
             slots.used_in(0..usize::MAX).map(|(_, description, _)| description.clone()).collect()
@@ -206,7 +206,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` if it is not open.
-    pub fn get_any(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
+    pub(crate) fn get_any(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().get(index) {
             Some(Slot::Used { description, .. }) => Ok(description.clone()),
@@ -218,7 +218,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` if it is not open or was opened with `O_PATH`.
-    pub fn get(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
+    pub(crate) fn get(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
         self.get_any(fd).and_then(|d| if d.is_path_only() { Err(Errno::EBADF.here()) } else { Ok(d) })
     }
 
@@ -226,7 +226,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EMFILE` if there is none; `EINVAL` if `from` is not below the limit; `ENOMEM`.
-    pub fn reserve(self: &Arc<Self>, from: i32, limit: u64) -> Result<ReservedFd, Errno> {
+    pub(crate) fn reserve(self: &Arc<Self>, from: i32, limit: u64) -> Result<ReservedFd, Errno> {
         let limit = limit.min(i32::MAX as u64) as usize;
         let from = usize::try_from(from).ok().filter(|&f| f < limit.max(1)).ok_or_else(|| Errno::EINVAL.here())?;
         let mut slots = self.slots.lock();
@@ -240,7 +240,7 @@ impl FdTable {
     }
 
     /// Installs `description` under the lowest free number.
-    pub fn insert(
+    pub(crate) fn insert(
         self: &Arc<Self>,
         description: Arc<FileDescription>,
         close_on_exec: bool,
@@ -253,7 +253,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` if `fd` is not below the limit; `EBUSY` if another thread has reserved it (see dup2(2)); `ENOMEM`.
-    pub fn replace(
+    pub(crate) fn replace(
         &self,
         fd: i32,
         description: Arc<FileDescription>,
@@ -276,7 +276,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` if it is not open.
-    pub fn remove(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
+    pub(crate) fn remove(&self, fd: i32) -> Result<Arc<FileDescription>, Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         let mut slots = self.slots.lock();
         match slots.get(index) {
@@ -290,7 +290,7 @@ impl FdTable {
 
     /// Removes the open descriptors from `first` to `last` (inclusive) for which `wanted(close_on_exec)` is true, and
     /// passes each to `closed` without the table's lock.
-    pub fn remove_range(
+    pub(crate) fn remove_range(
         &self,
         first: u32,
         last: u32,
@@ -309,7 +309,7 @@ impl FdTable {
     }
 
     /// Sets the close-on-exec flag of all open descriptors from `first` to `last` (inclusive).
-    pub fn set_close_on_exec_range(&self, first: u32, last: u32) {
+    pub(crate) fn set_close_on_exec_range(&self, first: u32, last: u32) {
         let parts = self.in_parts(first, last, |slots, part| {
             for number in slots.taken_in(part).collect::<Vec<usize>>() {
                 if let Some(Slot::Used { close_on_exec, .. }) = slots.list.get_mut(number) {
@@ -335,7 +335,7 @@ impl FdTable {
     }
 
     /// The close-on-exec flag of `fd`.
-    pub fn close_on_exec(&self, fd: i32) -> Result<bool, Errno> {
+    pub(crate) fn close_on_exec(&self, fd: i32) -> Result<bool, Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().get(index) {
             Some(Slot::Used { close_on_exec, .. }) => Ok(*close_on_exec),
@@ -344,7 +344,7 @@ impl FdTable {
     }
 
     /// Sets the close-on-exec flag of `fd`.
-    pub fn set_close_on_exec(&self, fd: i32, value: bool) -> Result<(), Errno> {
+    pub(crate) fn set_close_on_exec(&self, fd: i32, value: bool) -> Result<(), Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF.here())?;
         match self.slots.lock().list.get_mut(index) {
             Some(Slot::Used { close_on_exec, .. }) => {
@@ -359,18 +359,18 @@ impl FdTable {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn duplicate(&self) -> Result<FdTable, Errno> {
+    pub(crate) fn duplicate(&self) -> Result<FdTable, Errno> {
         let copy = self.slots.lock().copy(&self.memory)?;
         Ok(FdTable::with(&self.vfs, copy, &self.memory))
     }
 
     /// An upper bound of the numbers in use, exclusive, which select(2) uses.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.slots.lock().list.len().next_multiple_of(64)
     }
 
     /// The open descriptors in ascending order.
-    pub fn open(&self) -> Vec<i32> {
+    pub(crate) fn open(&self) -> Vec<i32> {
         let slots = self.slots.lock();
         slots.used_in(0..usize::MAX).map(|(number, ..)| number as i32).collect()
     }

@@ -28,7 +28,7 @@ use crate::wait::WaitQueue;
 ///
 /// No operation sleeps. One that would block returns `EAGAIN`; unless the description is non-blocking, the wait loop in
 /// [`rw`](crate::syscalls::fs::rw) then registers with [`wait_queue`](Self::wait_queue) and retries.
-pub trait File: Send + Sync + Any {
+pub(crate) trait File: Send + Sync + Any {
     /// The inode of the file. Anonymous files have one too, for fstat(2).
     fn inode(&self) -> Arc<dyn Inode>;
 
@@ -227,7 +227,7 @@ pub trait File: Send + Sync + Any {
 }
 
 /// A position that is kept elsewhere: that of a host file, which other processes of the host may share.
-pub trait OwnPosition {
+pub(crate) trait OwnPosition {
     /// Returns the position.
     fn get(&self) -> Result<u64, Errno>;
 
@@ -242,7 +242,7 @@ pub trait OwnPosition {
 }
 
 /// The locked position of a file. Its value is stored when this is dropped.
-pub struct Position<'a> {
+pub(crate) struct Position<'a> {
     guard: parking_lot::MutexGuard<'a, u64>,
     own: Option<&'a dyn OwnPosition>,
     before: u64,
@@ -281,7 +281,7 @@ pub(crate) const CHANGEABLE: OpenFlags = OpenFlags::O_APPEND
     .union(OpenFlags::O_NOATIME);
 
 /// The open files of a kernel.
-pub struct OpenFiles {
+pub(crate) struct OpenFiles {
     count: AtomicU64,
     next_description: AtomicU64,
     next_table: AtomicU64,
@@ -293,7 +293,7 @@ impl OpenFiles {
     }
 
     /// The number of open file descriptions (`fs.file-nr`).
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
@@ -304,7 +304,7 @@ impl OpenFiles {
 }
 
 /// An open file description (see open(2)), shared by all descriptors made from it by dup(2) and fork(2).
-pub struct FileDescription {
+pub(crate) struct FileDescription {
     /// The first field, so that epolls drop their entries before the file is dropped.
     watchers: Watchers,
     vfs: Arc<Vfs>,
@@ -324,7 +324,7 @@ pub struct FileDescription {
 
 impl FileDescription {
     /// Makes a description of `file`, found at `path` if it has one, with the access mode and status flags of `flags`.
-    pub fn new(vfs: &Arc<Vfs>, file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
+    pub(crate) fn new(vfs: &Arc<Vfs>, file: Arc<dyn File>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
         vfs.open_files.count.fetch_add(1, Ordering::Relaxed);
         Arc::new(FileDescription {
             watchers: Watchers::default(),
@@ -344,19 +344,19 @@ impl FileDescription {
 
     /// Called when a descriptor of this file in the table with that number was closed. Releases the process's record
     /// locks.
-    pub fn closed(&self, table: u64) {
+    pub(crate) fn closed(&self, table: u64) {
         if self.vfs.locks.any() && !self.is_path_only() {
             self.vfs.locks.release_process(&*self.file.inode(), Owner::Process(table));
         }
     }
 
     /// The file's operations.
-    pub fn file(&self) -> &Arc<dyn File> {
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
         &self.file
     }
 
     /// The file as a concrete type, if it has that type.
-    pub fn downcast<T: 'static>(&self) -> Option<&T> {
+    pub(crate) fn downcast<T: 'static>(&self) -> Option<&T> {
         self.file.as_any().downcast_ref()
     }
 
@@ -372,22 +372,22 @@ impl FileDescription {
     }
 
     /// The epolls that watch it.
-    pub fn watchers(&self) -> &Watchers {
+    pub(crate) fn watchers(&self) -> &Watchers {
         &self.watchers
     }
 
     /// The path at which it was opened; none for anonymous files.
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         self.path.as_ref()
     }
 
     /// A number that is unique in the sandbox and never reused: the owner of its locks.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// Access mode and status flags.
-    pub fn flags(&self) -> OpenFlags {
+    pub(crate) fn flags(&self) -> OpenFlags {
         OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
@@ -401,32 +401,32 @@ impl FileDescription {
     }
 
     /// Whether a call that would block fails with `EAGAIN`.
-    pub fn is_nonblocking(&self) -> bool {
+    pub(crate) fn is_nonblocking(&self) -> bool {
         self.flags().contains(OpenFlags::O_NONBLOCK)
     }
 
     /// Whether it is open for reading; false with `O_PATH`.
-    pub fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         let flags = self.flags();
         !flags.contains(OpenFlags::O_PATH) && flags.reads()
     }
 
     /// Whether it is open for writing; false with `O_PATH`.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         let flags = self.flags();
         let mode = flags & OpenFlags::O_ACCMODE;
         !flags.contains(OpenFlags::O_PATH) && (mode == OpenFlags::O_WRONLY || mode == OpenFlags::O_RDWR)
     }
 
     /// Whether it was opened with `O_PATH`.
-    pub fn is_path_only(&self) -> bool {
+    pub(crate) fn is_path_only(&self) -> bool {
         self.flags().contains(OpenFlags::O_PATH)
     }
 
     /// Locks the file position. It is locked over a whole read or write that uses it, including the access to guest
     /// memory, so that these are atomic. It is outside the lock order: its holder has no other lock, and it is never
     /// taken under another.
-    pub fn position(&self) -> Position<'_> {
+    pub(crate) fn position(&self) -> Position<'_> {
         let mut guard = self.position.lock();
         let own = self.file.own_position();
         if let Some(Ok(position)) = own.map(OwnPosition::get) {
@@ -436,7 +436,7 @@ impl FileDescription {
     }
 
     /// The file position, unless a read or write is using it.
-    pub fn position_at_rest(&self) -> Option<u64> {
+    pub(crate) fn position_at_rest(&self) -> Option<u64> {
         let position = *self.position.try_lock()?;
         Some(self.file.own_position().and_then(|own| own.get().ok()).unwrap_or(position))
     }
@@ -453,27 +453,27 @@ impl FileDescription {
     }
 
     /// The signal that the owner receives; none for a plain SIGIO.
-    pub fn owner_signal(&self) -> Option<Signal> {
+    pub(crate) fn owner_signal(&self) -> Option<Signal> {
         Signal::from_raw(self.owner_signal.load(Ordering::Relaxed) as i32)
     }
 
     /// Sets the signal that the owner receives (`F_SETSIG`).
-    pub fn set_owner_signal(&self, signal: Option<Signal>) {
+    pub(crate) fn set_owner_signal(&self, signal: Option<Signal>) {
         self.owner_signal.store(signal.map_or(0, |s| s.raw() as u32), Ordering::Relaxed);
     }
 
     /// The expected lifetime of written data (`F_GET_RW_HINT`).
-    pub fn write_hint(&self) -> u64 {
+    pub(crate) fn write_hint(&self) -> u64 {
         self.write_hint.load(Ordering::Relaxed)
     }
 
     /// Sets the expected lifetime of written data (`F_SET_RW_HINT`).
-    pub fn set_write_hint(&self, hint: u64) {
+    pub(crate) fn set_write_hint(&self, hint: u64) {
         self.write_hint.store(hint, Ordering::Relaxed);
     }
 
     /// The file type.
-    pub fn kind(&self) -> FileType {
+    pub(crate) fn kind(&self) -> FileType {
         self.file.inode().kind()
     }
 }

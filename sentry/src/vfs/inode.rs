@@ -15,7 +15,7 @@ use crate::vfs::{Caller, File, Path};
 
 /// The attributes of an inode, as stat(2) and statx(2) return them.
 #[derive(Clone, Copy, Debug)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// The file system's device number.
     pub device: Device,
     /// The inode number.
@@ -50,7 +50,7 @@ pub struct Metadata {
 
 /// A new value of a time stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetTime {
+pub(crate) enum SetTime {
     /// The current time (`UTIME_NOW`).
     Now,
     /// This time.
@@ -60,7 +60,7 @@ pub enum SetTime {
 /// Changes of attributes; those that are none stay. The caller has checked permissions. `ctime` always becomes the
 /// current time.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SetAttributes {
+pub(crate) struct SetAttributes {
     /// The lower twelve bits of the mode.
     pub permissions: Option<u16>,
     /// The owner's user ID.
@@ -78,7 +78,7 @@ pub struct SetAttributes {
 /// The attributes of a new inode. Owner, group and mode are final: the caller has applied the umask and set-group-ID
 /// rules.
 #[derive(Clone, Debug)]
-pub struct NewInode<'a> {
+pub(crate) struct NewInode<'a> {
     /// The file type.
     pub kind: FileType,
     /// The lower twelve bits of the mode.
@@ -98,7 +98,7 @@ pub struct NewInode<'a> {
 
 impl NewInode<'_> {
     /// The character device 0:0, which in an overlay's upper layer hides an entry of the lower layers.
-    pub fn whiteout() -> Self {
+    pub(crate) fn whiteout() -> Self {
         let special = Device::default();
         NewInode { kind: FileType::CharacterDevice, permissions: 0, masked: 0, uid: 0, gid: 0, special, target: &[] }
     }
@@ -106,7 +106,7 @@ impl NewInode<'_> {
 
 /// A directory entry.
 #[derive(Clone, Copy, Debug)]
-pub struct DirectoryEntry<'a> {
+pub(crate) struct DirectoryEntry<'a> {
     /// The name.
     pub name: &'a [u8],
     /// The inode number.
@@ -118,13 +118,13 @@ pub struct DirectoryEntry<'a> {
 }
 
 /// Receives directory entries.
-pub trait DirectorySink {
+pub(crate) trait DirectorySink {
     /// Adds an entry. Returns false if it does not fit; listing then ends before it.
     fn add(&mut self, entry: DirectoryEntry<'_>) -> bool;
 }
 
 /// A mounted file system (Linux's super block).
-pub trait FileSystem: Send + Sync {
+pub(crate) trait FileSystem: Send + Sync {
     /// The type's name, such as `tmpfs`.
     fn name(&self) -> &'static str;
 
@@ -174,7 +174,7 @@ pub trait FileSystem: Send + Sync {
 /// Names are single path components, never empty, `.` or `..`. The caller has checked permissions, mount flags and
 /// limits. Directory operations return the errors of the file system itself (`ENOENT`, `EEXIST`, `ENOTEMPTY`, `EXDEV`,
 /// `ENOSPC`, …). The defaults are those of an inode that is not a directory, or of an inherently read-only file system.
-pub trait Inode: Send + Sync + Any {
+pub(crate) trait Inode: Send + Sync + Any {
     /// The file system it belongs to.
     fn file_system(&self) -> Arc<dyn FileSystem>;
 

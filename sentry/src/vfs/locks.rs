@@ -19,7 +19,7 @@ pub(crate) use waiters::Wanted;
 
 /// The owner of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// A process, identified by its descriptor table.
     Process(u64),
     /// An open file description, by its ID.
@@ -42,7 +42,7 @@ impl Owner {
 
 /// A record lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// The owner.
     pub owner: Owner,
     /// The process that set it, as `F_GETLK` reports it; -1 for a lock of a description.
@@ -266,7 +266,7 @@ impl Table {
 }
 
 /// A lock in `/proc/locks`. Its text is the line without the line number.
-pub struct Listed {
+pub(crate) struct Listed {
     device: Device,
     number: u64,
     record: Record,
@@ -275,7 +275,7 @@ pub struct Listed {
 
 impl Listed {
     /// Whether `/proc/PID/fdinfo` lists the lock for a descriptor of that description in that table.
-    pub fn belongs_to(&self, table: u64, description: u64) -> bool {
+    pub(crate) fn belongs_to(&self, table: u64, description: u64) -> bool {
         matches!(self.record.owner, Owner::Process(owner) if owner == table)
             || self.record.owner == Owner::Description(description)
     }
@@ -297,7 +297,7 @@ impl fmt::Display for Listed {
 }
 
 /// The file locks of a kernel.
-pub struct Locks {
+pub(crate) struct Locks {
     /// The number of records and whole-file locks, so that closing a file costs nothing if there are no locks.
     count: AtomicUsize,
     table: Mutex<Table>,
@@ -305,7 +305,7 @@ pub struct Locks {
 }
 
 /// A wait in progress, registered for deadlock detection until it is dropped.
-pub struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     locks: &'a Locks,
     id: (Owner, u64),
 }
@@ -340,7 +340,7 @@ impl Locks {
     }
 
     /// The first record lock that conflicts with one, if there is any.
-    pub fn blocker(&self, inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Errno> {
+    pub(crate) fn blocker(&self, inode: &dyn Inode, wanted: &Record) -> Result<Option<Record>, Errno> {
         let key = inode.identity()?;
         Ok(self.with(key, |file| file.first_blocker(*wanted)))
     }
@@ -349,7 +349,7 @@ impl Locks {
     ///
     /// # Errors
     /// `EAGAIN` if a lock of another owner conflicts.
-    pub fn set_record(&self, inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
+    pub(crate) fn set_record(&self, inode: &dyn Inode, wanted: Record) -> Result<(), Errno> {
         let key = inode.identity()?;
         let free = self.with(key, |file| {
             if file.blockers(wanted).next().is_some() {
@@ -364,7 +364,7 @@ impl Locks {
     }
 
     /// Removes the owner's record locks in a range.
-    pub fn clear_record(&self, inode: &dyn Inode, range: Record) -> Result<(), Errno> {
+    pub(crate) fn clear_record(&self, inode: &dyn Inode, range: Record) -> Result<(), Errno> {
         let key = inode.identity()?;
         let free = self.with(key, |file| match file.cut(&range) {
             Some((start, last)) => file.record_waiters(start, last),
@@ -378,7 +378,7 @@ impl Locks {
     ///
     /// # Errors
     /// `EDEADLK` if an owner of a conflicting lock waits for the same owner, directly or over other owners.
-    pub fn begin_wait(&self, inode: &dyn Inode, wanted: Record) -> Result<Waiting<'_>, Errno> {
+    pub(crate) fn begin_wait(&self, inode: &dyn Inode, wanted: Record) -> Result<Waiting<'_>, Errno> {
         let wait = (inode.identity()?, wanted);
         let mut table = self.table.lock();
         // Only processes are checked: a description may be shared, so a cycle is not necessarily a deadlock.
@@ -394,7 +394,13 @@ impl Locks {
     ///
     /// # Errors
     /// `EAGAIN` if a lock of another description conflicts. The old lock is lost then, as on Linux.
-    pub fn set_whole(&self, inode: &dyn Inode, description: u64, pid: i32, exclusive: bool) -> Result<(), Errno> {
+    pub(crate) fn set_whole(
+        &self,
+        inode: &dyn Inode,
+        description: u64,
+        pid: i32,
+        exclusive: bool,
+    ) -> Result<(), Errno> {
         let key = inode.identity()?;
         let (result, free) = self.with(key, |file| {
             if file.whole.get(&description).is_some_and(|w| w.exclusive == exclusive) {
@@ -413,7 +419,7 @@ impl Locks {
     }
 
     /// Removes the lock that [`set_whole`](Self::set_whole) set.
-    pub fn clear_whole(&self, inode: &dyn Inode, description: u64) -> Result<(), Errno> {
+    pub(crate) fn clear_whole(&self, inode: &dyn Inode, description: u64) -> Result<(), Errno> {
         let key = inode.identity()?;
         let free = self.with(key, |file| match file.whole.remove(&description) {
             Some(_) => file.whole_waiters(),
@@ -424,24 +430,24 @@ impl Locks {
     }
 
     /// Whether there is any lock.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
     }
 
     /// Removes the record locks of a process on the file, because it closed a descriptor of it.
-    pub fn release_process(&self, inode: &dyn Inode, owner: Owner) {
+    pub(crate) fn release_process(&self, inode: &dyn Inode, owner: Owner) {
         // A file without an identity has no locks.
         let _ = self.clear_record(inode, Record { owner, pid: 0, exclusive: true, start: 0, last: i64::MAX as u64 });
     }
 
     /// Removes all locks of an open file description, because it was released.
-    pub fn release_description(&self, inode: &dyn Inode, description: u64) {
+    pub(crate) fn release_description(&self, inode: &dyn Inode, description: u64) {
         self.release_process(inode, Owner::Description(description));
         let _ = self.clear_whole(inode, description);
     }
 
     /// The first `most` locks after `last`, or from the beginning, of all files or of one.
-    pub fn listed(&self, inode: Option<&dyn Inode>, last: Option<&Listed>, most: usize) -> Vec<Listed> {
+    pub(crate) fn listed(&self, inode: Option<&dyn Inode>, last: Option<&Listed>, most: usize) -> Vec<Listed> {
         let Ok(only) = inode.map(Inode::identity).transpose() else { return Vec::new() };
         let first = last.map(|last| (last.device, last.number)).or(only).map_or(Unbounded, Included);
         let table = self.table.lock();

@@ -11,7 +11,7 @@ use crate::vfs::{Dentry, FileSystem, Inode, MountNamespace, Vfs, notify, propaga
 
 /// A place in a mount tree: a positive dentry on a mount.
 #[derive(Clone)]
-pub struct Path {
+pub(crate) struct Path {
     /// The mount.
     pub mount: Arc<Mount>,
     /// The dentry in the mount's file system.
@@ -20,17 +20,17 @@ pub struct Path {
 
 impl Path {
     /// The inode.
-    pub fn inode(&self) -> Result<&Arc<dyn Inode>, Errno> {
+    pub(crate) fn inode(&self) -> Result<&Arc<dyn Inode>, Errno> {
         self.dentry.inode()
     }
 
     /// Whether both are the same place.
-    pub fn is(&self, other: &Path) -> bool {
+    pub(crate) fn is(&self, other: &Path) -> bool {
         Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
     }
 
     /// Whether it is the root of its mount.
-    pub fn is_mount_root(&self) -> bool {
+    pub(crate) fn is_mount_root(&self) -> bool {
         Arc::ptr_eq(&self.mount.root, &self.dentry)
     }
 
@@ -47,7 +47,7 @@ impl Path {
     }
 
     /// Follows the mounts stacked on this place to the topmost one, which path walks see.
-    pub fn topmost(mut self) -> Path {
+    pub(crate) fn topmost(mut self) -> Path {
         while self.dentry.is_mount_point()
             && let Some(mount) = self.mount.child(&self.dentry)
         {
@@ -58,7 +58,7 @@ impl Path {
 
     /// The path as seen from `root`, and whether it is below `root`. If not, the path starts at the root of the mount
     /// tree. A removed name is not marked here.
-    pub fn text(&self, root: &Path) -> (Vec<u8>, bool) {
+    pub(crate) fn text(&self, root: &Path) -> (Vec<u8>, bool) {
         let mut names: Vec<Arc<[u8]>> = Vec::new();
         let mut at = self.clone();
         let reachable = loop {
@@ -120,7 +120,7 @@ bitflags::bitflags! {
 }
 
 /// The state of a file system instance, shared by all its mounts.
-pub struct SuperBlock {
+pub(crate) struct SuperBlock {
     /// The file system.
     pub fs: Arc<dyn FileSystem>,
     /// The file system's root.
@@ -133,7 +133,7 @@ pub struct SuperBlock {
 
 impl SuperBlock {
     /// Makes a super block for a file system.
-    pub fn new(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
+    pub(crate) fn new(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>, read_only: bool) -> Arc<Self> {
         let root = Dentry::root(vfs, fs.root());
         let stays = fs.stays_read_only();
         Arc::new(SuperBlock {
@@ -146,12 +146,12 @@ impl SuperBlock {
     }
 
     /// Whether the file system is read-only, through all mounts.
-    pub fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         self.read_only.load(Ordering::Relaxed)
     }
 
     /// Makes it read-only for good; the guest cannot change that.
-    pub fn keep_read_only(&self) {
+    pub(crate) fn keep_read_only(&self) {
         self.read_only.store(true, Ordering::SeqCst);
         self.stays_read_only.store(true, Ordering::SeqCst);
     }
@@ -160,7 +160,7 @@ impl SuperBlock {
     ///
     /// # Errors
     /// `EBUSY` while files are open for writing; `EROFS` if it stays read-only.
-    pub fn set_read_only(&self, value: bool) -> Result<(), Errno> {
+    pub(crate) fn set_read_only(&self, value: bool) -> Result<(), Errno> {
         if !value && self.stays_read_only.load(Ordering::SeqCst) {
             return Err(Errno::EROFS.here());
         }
@@ -183,7 +183,7 @@ impl Drop for SuperBlock {
 
 /// How mounts below a mount propagate (see mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Propagation {
+pub(crate) struct Propagation {
     /// The peer group, if shared.
     pub group: Option<u32>,
     /// The peer group from which mounts are received, if a slave.
@@ -196,7 +196,7 @@ pub struct Propagation {
 pub(super) const MOUNT_BYTES: u64 = size_of::<Mount>() as u64 + 256;
 
 /// A mount: a file system, or a part of one, at a place of the mount tree.
-pub struct Mount {
+pub(crate) struct Mount {
     /// The ID in `/proc/PID/mountinfo`.
     pub id: u32,
     /// The unique ID, never reused.
@@ -220,7 +220,7 @@ pub struct Mount {
 
 impl Mount {
     /// Makes a mount that is not attached.
-    pub fn new(
+    pub(crate) fn new(
         super_block: Arc<SuperBlock>,
         root: Arc<Dentry>,
         source: impl Into<Vec<u8>>,
@@ -246,31 +246,31 @@ impl Mount {
     }
 
     /// A mount for the inodes of an internal file system, such as that of pipes.
-    pub fn internal(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>) -> Arc<Self> {
+    pub(crate) fn internal(vfs: &Arc<Vfs>, fs: Arc<dyn FileSystem>) -> Arc<Self> {
         let super_block = SuperBlock::new(vfs, fs, false);
         let root = super_block.root.clone();
         Mount::new(super_block, root, "none", MountOptions::empty())
     }
 
     /// A copy of the mount with the root `root` and the same options.
-    pub fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
+    pub(crate) fn copy(&self, root: Arc<Dentry>) -> Arc<Mount> {
         let copy = Mount::new(self.super_block.clone(), root, self.source.clone(), self.options());
         *copy.propagation.lock() = Propagation { unbindable: false, ..self.propagation() };
         copy
     }
 
     /// The file system.
-    pub fn fs(&self) -> &Arc<dyn FileSystem> {
+    pub(crate) fn fs(&self) -> &Arc<dyn FileSystem> {
         &self.super_block.fs
     }
 
     /// The path of the mount's root.
-    pub fn root_path(self: &Arc<Self>) -> Path {
+    pub(crate) fn root_path(self: &Arc<Self>) -> Path {
         Path { mount: self.clone(), dentry: self.root.clone() }
     }
 
     /// The options.
-    pub fn options(&self) -> MountOptions {
+    pub(crate) fn options(&self) -> MountOptions {
         MountOptions::from_bits_truncate(self.options.load(Ordering::Relaxed))
     }
 
@@ -278,7 +278,7 @@ impl Mount {
     ///
     /// # Errors
     /// `EBUSY` if it would become read-only while files are open for writing.
-    pub fn set_options(&self, options: MountOptions) -> Result<(), Errno> {
+    pub(crate) fn set_options(&self, options: MountOptions) -> Result<(), Errno> {
         let old = self.options.swap(options.bits(), Ordering::SeqCst);
         if options.contains(MountOptions::READ_ONLY) && self.writers.load(Ordering::SeqCst) > 0 {
             self.options.store(old, Ordering::SeqCst);
@@ -291,7 +291,7 @@ impl Mount {
     ///
     /// # Errors
     /// `EROFS` if the mount or file system is read-only.
-    pub fn begin_writing(self: &Arc<Self>) -> Result<Writer, Errno> {
+    pub(crate) fn begin_writing(self: &Arc<Self>) -> Result<Writer, Errno> {
         let writer = Writer(self.clone());
         // Incremented before the check: making the mount read-only sets the flag first and then reads the count.
         self.writers.fetch_add(1, Ordering::SeqCst);
@@ -300,35 +300,35 @@ impl Mount {
     }
 
     /// Whether the mount or the file system is read-only.
-    pub fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         self.options().contains(MountOptions::READ_ONLY) || self.super_block.is_read_only()
     }
 
     /// Returns `EROFS` if the mount or the file system is read-only.
-    pub fn check_writable(&self) -> Result<(), Errno> {
+    pub(crate) fn check_writable(&self) -> Result<(), Errno> {
         if self.is_read_only() { Err(Errno::EROFS.here()) } else { Ok(()) }
     }
 
     /// The place where it is attached; none for the root of a tree and for detached mounts.
-    pub fn place(&self) -> Option<Path> {
+    pub(crate) fn place(&self) -> Option<Path> {
         let (parent, dentry) = self.place.lock().clone()?;
         Some(Path { mount: parent.upgrade()?, dentry })
     }
 
     /// The mount attached to one of its dentries.
-    pub fn child(&self, dentry: &Dentry) -> Option<Arc<Mount>> {
+    pub(crate) fn child(&self, dentry: &Dentry) -> Option<Arc<Mount>> {
         self.children.lock().get(&dentry.id()).cloned()
     }
 
     /// The mounts attached to its dentries, oldest first.
-    pub fn child_mounts(&self) -> Vec<Arc<Mount>> {
+    pub(crate) fn child_mounts(&self) -> Vec<Arc<Mount>> {
         let mut mounts: Vec<_> = self.children.lock().values().cloned().collect();
         mounts.sort_by_key(|m| m.unique_id);
         mounts
     }
 
     /// The mount and all its descendants, parents first.
-    pub fn tree(self: &Arc<Self>) -> Vec<Arc<Mount>> {
+    pub(crate) fn tree(self: &Arc<Self>) -> Vec<Arc<Mount>> {
         let mut all = vec![self.clone()];
         let mut at = 0;
         while let Some(mount) = all.get(at).cloned() {
@@ -339,18 +339,18 @@ impl Mount {
     }
 
     /// Its propagation.
-    pub fn propagation(&self) -> Propagation {
+    pub(crate) fn propagation(&self) -> Propagation {
         *self.propagation.lock()
     }
 
     /// Changes its propagation.
-    pub fn set_propagation(&self, value: Propagation) {
+    pub(crate) fn set_propagation(&self, value: Propagation) {
         let old = std::mem::replace(&mut *self.propagation.lock(), value);
         propagation::left(self, old, value);
     }
 
     /// The namespace it belongs to, if any.
-    pub fn namespace(&self) -> Option<Arc<MountNamespace>> {
+    pub(crate) fn namespace(&self) -> Option<Arc<MountNamespace>> {
         self.namespace.lock().upgrade()
     }
 
@@ -366,7 +366,7 @@ impl Mount {
     }
 
     /// Whether it was never attached, as opposed to a detached mount.
-    pub fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.fresh.load(Ordering::Relaxed) && self.place.lock().is_none()
     }
 
@@ -430,18 +430,18 @@ impl Mount {
     }
 
     /// Marks the mount as expiring (`MNT_EXPIRE`). Returns whether it was marked already.
-    pub fn expire(&self) -> bool {
+    pub(crate) fn expire(&self) -> bool {
         self.expiring.swap(true, Ordering::Relaxed)
     }
 
     /// Clears that mark, because a path walk used the mount.
-    pub fn note_use(&self) {
+    pub(crate) fn note_use(&self) {
         self.expiring.store(false, Ordering::Relaxed);
     }
 
     /// Whether it is in use, by an open file, a working directory or a mount below, beside its parent. `own` is the
     /// number of the caller's references.
-    pub fn is_busy(self: &Arc<Self>, own: usize) -> bool {
+    pub(crate) fn is_busy(self: &Arc<Self>, own: usize) -> bool {
         self.is_used(own) || !self.children.lock().is_empty()
     }
 
@@ -470,7 +470,7 @@ impl Drop for Mount {
 }
 
 /// A file open for writing, which keeps its mount writable.
-pub struct Writer(Arc<Mount>);
+pub(crate) struct Writer(Arc<Mount>);
 
 impl Drop for Writer {
     fn drop(&mut self) {

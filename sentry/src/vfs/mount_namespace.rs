@@ -43,7 +43,7 @@ impl MountTrees {
 }
 
 /// A mount namespace.
-pub struct MountNamespace {
+pub(crate) struct MountNamespace {
     /// The ID in `/proc/PID/ns/mnt`.
     pub id: u64,
     vfs: Arc<Vfs>,
@@ -57,7 +57,7 @@ pub struct MountNamespace {
 
 impl MountNamespace {
     /// Makes a namespace with this root mount.
-    pub fn new(memory: Arc<GuestMemory>, root: Arc<Mount>) -> Arc<Self> {
+    pub(crate) fn new(memory: Arc<GuestMemory>, root: Arc<Mount>) -> Arc<Self> {
         let namespace = Arc::new(MountNamespace {
             id: root.root.vfs().mounts.next_namespace.fetch_add(1, Ordering::Relaxed),
             vfs: root.root.vfs().clone(),
@@ -85,12 +85,12 @@ impl MountNamespace {
     }
 
     /// The root mount.
-    pub fn root(&self) -> Arc<Mount> {
+    pub(crate) fn root(&self) -> Arc<Mount> {
         self.root.lock().clone()
     }
 
     /// Runs a change of the tree, one at a time. All conditions of the change are checked inside `change`.
-    pub fn change<T>(&self, change: impl FnOnce() -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce() -> T) -> T {
         let result = {
             let _one = self.vfs.mounts.change.lock();
             change()
@@ -101,12 +101,12 @@ impl MountNamespace {
     }
 
     /// The queue notified with `POLLPRI` and `POLLERR` of each change of this tree or another one.
-    pub fn changed(&self) -> &WaitQueue {
+    pub(crate) fn changed(&self) -> &WaitQueue {
         &self.vfs.mounts.changed
     }
 
     /// The number of mounts.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
@@ -114,12 +114,12 @@ impl MountNamespace {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn admit(&self, mounts: usize) -> Result<(), Errno> {
+    pub(crate) fn admit(&self, mounts: usize) -> Result<(), Errno> {
         Ok(self.memory.admit_lasting(MOUNT_BYTES.saturating_mul(mounts as u64))?)
     }
 
     /// The number of changes of the tree.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
@@ -133,7 +133,7 @@ impl MountNamespace {
     }
 
     /// All mounts, parents first.
-    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+    pub(crate) fn mounts(&self) -> Vec<Arc<Mount>> {
         self.root().tree()
     }
 
@@ -141,7 +141,7 @@ impl MountNamespace {
     ///
     /// # Errors
     /// `ENOMEM`; `EINTR` if the caller was killed.
-    pub fn duplicate(&self) -> Result<(Arc<MountNamespace>, HashMap<u64, Arc<Mount>>), Errno> {
+    pub(crate) fn duplicate(&self) -> Result<(Arc<MountNamespace>, HashMap<u64, Arc<Mount>>), Errno> {
         let mut copies = HashMap::new();
         let _one = self.vfs.mounts.change.lock();
         // Checked under the lock, since previous holders may have used up the memory or caused this task to be killed

@@ -9,7 +9,7 @@ use crate::wait::{SigioEvent, SignalSource};
 
 /// The behaviour of `O_ASYNC` for a kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignalIo {
+pub(crate) enum SignalIo {
     /// Not supported: `F_SETFL` leaves the flag unchanged, and `FIOASYNC` is refused.
     Absent,
     /// Reports all events.

@@ -22,7 +22,7 @@ use crate::vfs::tree_changes::TreeChanges;
 const FIRST_DEVICE: u32 = 20;
 
 /// The state that all files of a kernel share. Dentries, mounts and open files refer to it instead of the kernel.
-pub struct Vfs {
+pub(crate) struct Vfs {
     /// The dentry cache.
     pub names: NameCache,
     /// Internal file systems.
@@ -52,7 +52,7 @@ pub struct Vfs {
 
 impl Vfs {
     /// The state of a kernel without files.
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Vfs {
             names: NameCache::new(),
             anonymous: Anonymous::new(),
@@ -72,7 +72,7 @@ impl Vfs {
     }
 
     /// Allocates a device number for a file system without a device: major 0, a new minor.
-    pub fn anonymous_device(&self) -> Device {
+    pub(crate) fn anonymous_device(&self) -> Device {
         Device::new(0, self.next_device.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -13,7 +13,7 @@ use crate::vfs::{Inode, Vfs};
 type Key = ((u32, u32), u64);
 
 /// The files of a kernel that are open for writing or executed.
-pub struct FileUses {
+pub(crate) struct FileUses {
     /// The number of descriptions that can write a file (positive) or execute it (negative).
     counts: Mutex<HashMap<Key, i64>>,
 }
@@ -24,7 +24,7 @@ impl FileUses {
     }
 
     /// Whether a file is being executed.
-    pub fn is_executed(&self, inode: &dyn Inode) -> Result<bool, Errno> {
+    pub(crate) fn is_executed(&self, inode: &dyn Inode) -> Result<bool, Errno> {
         let key = key_of(inode)?;
         Ok(self.counts.lock().get(&key).is_some_and(|&count| count < 0))
     }

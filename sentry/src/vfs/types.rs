@@ -11,7 +11,7 @@ use crate::vfs::FileSystem;
 pub(crate) type Make = fn(&Arc<Kernel>, &str) -> Result<Arc<dyn FileSystem>, Errno>;
 
 /// A file system type.
-pub struct FileSystemType {
+pub(crate) struct FileSystemType {
     /// The name.
     pub name: &'static str,
     /// Makes an instance.

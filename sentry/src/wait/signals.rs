@@ -7,7 +7,7 @@ use crate::sync::{Mutex, Rank};
 
 /// The event that a signal reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SigioEvent {
+pub(crate) enum SigioEvent {
     /// Readable.
     Input,
     /// Writable.
@@ -21,7 +21,7 @@ pub enum SigioEvent {
 }
 
 /// An open file with an owner that may get signals. Its methods are called without locks.
-pub trait SignalSource: Send + Sync {
+pub(crate) trait SignalSource: Send + Sync {
     /// Sends the owner its chosen signal (`F_SETSIG`), with the descriptor on which `O_ASYNC` was set.
     fn signal(&self, fd: i32, event: SigioEvent);
 
@@ -30,7 +30,7 @@ pub trait SignalSource: Send + Sync {
 }
 
 /// A file's entry in a [`SignalList`].
-pub struct Subscription {
+pub(crate) struct Subscription {
     source: Weak<dyn SignalSource>,
     /// The descriptor on which `O_ASYNC` was set; none if it is not set, so that only SIGURG is sent.
     pub fd: Option<i32>,
@@ -41,7 +41,7 @@ pub struct Subscription {
 }
 
 /// Open files whose owners get signals.
-pub struct SignalList {
+pub(crate) struct SignalList {
     used: AtomicBool,
     /// A writer found no room, so the next room is reported.
     full: AtomicBool,
@@ -57,7 +57,7 @@ impl Default for SignalList {
 
 impl SignalList {
     /// Changes the entry of a file. With `enter`, a missing entry is added first.
-    pub fn change(&self, source: &Weak<dyn SignalSource>, enter: bool, change: impl FnOnce(&mut Subscription)) {
+    pub(crate) fn change(&self, source: &Weak<dyn SignalSource>, enter: bool, change: impl FnOnce(&mut Subscription)) {
         let mut entries = self.entries.lock();
         entries.retain(|entry| entry.source.strong_count() > 0);
         if enter && !entries.iter().any(|entry| entry.source.ptr_eq(source)) {
@@ -79,7 +79,7 @@ impl SignalList {
     }
 
     /// Signals the owners of the files with `O_ASYNC`. No lock may be held.
-    pub fn notify(&self, event: SigioEvent) {
+    pub(crate) fn notify(&self, event: SigioEvent) {
         let wanted = |entry: &Subscription| {
             let suits = match event {
                 SigioEvent::Input => entry.input,
@@ -96,21 +96,21 @@ impl SignalList {
     }
 
     /// Records that a writer found no room: [`notify_room`](Self::notify_room) will report the next room.
-    pub fn note_full(&self) {
+    pub(crate) fn note_full(&self) {
         if self.used.load(Ordering::Acquire) {
             self.full.store(true, Ordering::Release);
         }
     }
 
     /// Reports room for output, if a writer was refused before. No lock may be held.
-    pub fn notify_room(&self) {
+    pub(crate) fn notify_room(&self) {
         if self.used.load(Ordering::Acquire) && self.full.swap(false, Ordering::AcqRel) {
             self.notify(SigioEvent::Output);
         }
     }
 
     /// Reports urgent data: SIGURG to every owner, and for files with `O_ASYNC` the chosen signal. No lock may be held.
-    pub fn notify_urgent(&self) {
+    pub(crate) fn notify_urgent(&self) {
         for (source, fd) in self.chosen(|_| true) {
             source.signal_urgent(fd);
         }

@@ -147,7 +147,8 @@ TEST(keys_are_given_out_or_not) {
     char *page = (char *)MUST(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     int key = syscall(SYS_pkey_alloc, 0, 0);
     if (key < 0) {
-        CHECK_EQ(errno, ENOSPC);
+        // The man page has ENOSPC; Linux on an x86 processor without keys fails later, with EINVAL.
+        CHECK(errno == ENOSPC || errno == EINVAL);
         CHECK_ERR(syscall(SYS_pkey_mprotect, page, 4096, PROT_READ, 1), EINVAL);
         CHECK_ERR(syscall(SYS_pkey_free, 1), EINVAL);
     } else {

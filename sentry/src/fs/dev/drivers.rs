@@ -13,21 +13,19 @@ use crate::fs::Registry;
 use crate::vfs::{Caller, File, Inode, Path};
 
 /// A device node about to be opened.
-pub struct Opening<'a> {
+pub(crate) struct Opening<'a> {
     /// The calling task.
     pub caller: &'a dyn Caller,
     /// The path of the node.
     pub path: &'a Path,
     /// The node's inode.
     pub inode: Arc<dyn Inode>,
-    /// The device number.
-    pub device: Device,
     /// The flags of open(2).
     pub flags: OpenFlags,
 }
 
 /// A driver of a range of devices of one major number.
-pub struct Driver {
+pub(crate) struct Driver {
     /// The name in `/proc/devices`.
     pub name: &'static str,
     /// The major number.
@@ -40,7 +38,7 @@ pub struct Driver {
 
 impl Driver {
     /// Makes a driver of a range of devices.
-    pub const fn new(
+    pub(crate) const fn new(
         name: &'static str,
         major: u32,
         minors: RangeInclusive<u32>,
@@ -50,7 +48,7 @@ impl Driver {
     }
 
     /// Whether the driver serves the device.
-    pub fn serves(&self, device: Device) -> bool {
+    pub(crate) fn serves(&self, device: Device) -> bool {
         self.major == device.major && self.minors.contains(&device.minor)
     }
 }
@@ -77,7 +75,7 @@ pub(crate) fn open(
     let device = inode.metadata()?.special;
     match registry.drivers().find(|driver| driver.serves(device)) {
         Some(driver) if inode.kind() == FileType::CharacterDevice => {
-            (driver.open)(&Opening { caller, path, inode, device, flags })
+            (driver.open)(&Opening { caller, path, inode, flags })
         }
         _ => Err(Errno::ENXIO.here().into()),
     }

@@ -22,7 +22,7 @@ const DEFAULT_PAGES: usize = 16;
 const LEAST_PAGES: usize = 2;
 
 /// The pipes of a sandbox. The public fields are the files of the same names in `/proc/sys/fs`.
-pub struct Pipes {
+pub(crate) struct Pipes {
     /// `pipe-max-size`: the maximum capacity that an unprivileged user can set, in bytes.
     pub max_size: AtomicU32,
     /// `pipe-user-pages-soft`: the number of pages above which an unprivileged user gets small pipes; 0 for no limit.

@@ -16,7 +16,7 @@ use crate::tunables::Tunable;
 pub(crate) type Set = fn(&Kernel, &[u8]) -> Result<(), Errno>;
 
 /// A parameter: a path below `/proc/sys` and a value.
-pub struct Parameter {
+pub(crate) struct Parameter {
     path: &'static str,
     value: Value,
 }
@@ -29,12 +29,12 @@ enum Value {
 
 impl Parameter {
     /// The path below `/proc/sys`.
-    pub fn path(&self) -> &'static str {
+    pub(crate) fn path(&self) -> &'static str {
         self.path
     }
 
     /// The value as text, without the newline.
-    pub fn get(&self, kernel: &Kernel) -> String {
+    pub(crate) fn get(&self, kernel: &Kernel) -> String {
         match self.value {
             Value::Fixed(get) | Value::Variable(get, _) => get(kernel),
             Value::Number(of) => of(kernel).get().to_string(),
@@ -42,7 +42,7 @@ impl Parameter {
     }
 
     /// Whether it is read-only.
-    pub fn is_fixed(&self) -> bool {
+    pub(crate) fn is_fixed(&self) -> bool {
         matches!(self.value, Value::Fixed(_))
     }
 
@@ -50,7 +50,7 @@ impl Parameter {
     ///
     /// # Errors
     /// `EACCES` if it is read-only; `EINVAL` for an invalid value.
-    pub fn set(&self, kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn set(&self, kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
         match self.value {
             Value::Fixed(_) => Err(Errno::EACCES.here()),
             Value::Variable(_, set) => set(kernel, text),
@@ -302,7 +302,7 @@ impl Parameters {
 }
 
 /// A directory with parameters of another kernel, such as those of the host's network.
-pub struct Foreign {
+pub(crate) struct Foreign {
     /// The directory, below `/proc/sys`.
     pub directory: &'static str,
     /// The entry in it that remains the sentry's.

@@ -16,7 +16,7 @@ use crate::vfs::{Caller, File, Path};
 
 /// The object that an entry describes, if the entry alone does not determine it.
 #[derive(Clone, Default)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// The task of `/proc/PID` or `/proc/PID/task/TID`.
     pub task: Option<Weak<Task>>,
     /// Whether it is that thread alone, not its process.
@@ -29,7 +29,7 @@ pub struct Subject {
 
 impl Subject {
     /// Whether both are the same object.
-    pub fn is(&self, other: &Subject) -> bool {
+    pub(crate) fn is(&self, other: &Subject) -> bool {
         let same_task = match (&self.task, &other.task) {
             (Some(a), Some(b)) => Weak::ptr_eq(a, b),
             (None, None) => true,
@@ -43,14 +43,14 @@ impl Subject {
     ///
     /// # Errors
     /// `ESRCH` if it has ended.
-    pub fn task(&self) -> Result<Arc<Task>, Errno> {
+    pub(crate) fn task(&self) -> Result<Arc<Task>, Errno> {
         self.task.as_ref().and_then(Weak::upgrade).ok_or_else(|| Errno::ESRCH.here())
     }
 }
 
 /// The task that opens a file or follows a link.
 #[derive(Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     /// Its credentials.
     pub credentials: Arc<Credentials>,
     /// The task.
@@ -64,14 +64,14 @@ impl Reader {
     ///
     /// # Errors
     /// `ESRCH` if the caller is not a task.
-    pub fn of(caller: &dyn Caller) -> Result<Self, Errno> {
+    pub(crate) fn of(caller: &dyn Caller) -> Result<Self, Errno> {
         let task = TaskContext::of(caller)?.task().clone();
         Ok(Reader { credentials: caller.credentials(), task, root: caller.fs().root() })
     }
 }
 
 /// An access to an entry.
-pub struct Query<'a> {
+pub(crate) struct Query<'a> {
     /// The kernel.
     pub kernel: &'a Arc<Kernel>,
     /// The object of the entry.
@@ -85,13 +85,13 @@ impl Query<'_> {
     ///
     /// # Errors
     /// `ESRCH` if it has ended.
-    pub fn task(&self) -> Result<Arc<Task>, Errno> {
+    pub(crate) fn task(&self) -> Result<Arc<Task>, Errno> {
         self.subject.task()
     }
 
     /// The task that reads or writes now, to which the descriptor may have been passed, with its credentials. On a
     /// thread of the sentry it is the opener.
-    pub fn caller(&self) -> (Arc<Task>, Arc<Credentials>) {
+    pub(crate) fn caller(&self) -> (Arc<Task>, Arc<Credentials>) {
         match current() {
             Some(task) => {
                 let credentials = task.credentials();
@@ -106,7 +106,7 @@ impl Query<'_> {
     ///
     /// # Errors
     /// `EACCES` if the caller may not; `ESRCH` if the task has ended.
-    pub fn inspect<T>(&self, take: impl FnOnce(&Task) -> T) -> Result<T, Errno> {
+    pub(crate) fn inspect<T>(&self, take: impl FnOnce(&Task) -> T) -> Result<T, Errno> {
         let (inspector, who) = self.caller();
         let task = self.task()?;
         task.inspect(&who, &inspector, || take(&task))
@@ -116,7 +116,7 @@ impl Query<'_> {
     ///
     /// # Errors
     /// `EINTR` if the reader was killed; `ENOMEM`.
-    pub fn check_room(&self) -> Result<(), Errno> {
+    pub(crate) fn check_room(&self) -> Result<(), Errno> {
         check_killed()?;
         Ok(self.kernel.mm.frames.admit(PAGE_SIZE)?)
     }
@@ -133,7 +133,7 @@ pub(super) type Opener = fn(&Arc<PseudoInode>, &Query<'_>) -> Result<Arc<dyn Fil
 
 /// The kind of an entry.
 #[derive(Clone, Copy)]
-pub enum What {
+pub(crate) enum What {
     /// A directory with these entries, those that subsystems add, and those of a listing.
     Directory(&'static [Entry], Option<Added>, Option<&'static dyn Listing>),
     /// A file, which is writable if it has a store function.
@@ -150,7 +150,7 @@ pub enum What {
 
 /// An entry of a table.
 #[derive(Clone, Copy)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The name in its directory; empty if a listing determines it.
     pub name: &'static str,
     /// The permissions.
@@ -171,12 +171,12 @@ impl Entry {
     }
 
     /// A directory with these entries.
-    pub const fn directory(name: &'static str, entries: &'static [Entry]) -> Self {
+    pub(crate) const fn directory(name: &'static str, entries: &'static [Entry]) -> Self {
         Self::new(name, 0o555, What::Directory(entries, None, None))
     }
 
     /// A directory with these entries and those of a listing.
-    pub const fn listing(
+    pub(crate) const fn listing(
         name: &'static str,
         permissions: u16,
         entries: &'static [Entry],
@@ -186,27 +186,27 @@ impl Entry {
     }
 
     /// A read-only file.
-    pub const fn file(name: &'static str, permissions: u16, text: Text) -> Self {
+    pub(crate) const fn file(name: &'static str, permissions: u16, text: Text) -> Self {
         Self::new(name, permissions, What::File(text, None))
     }
 
     /// A read-only file whose length the guest controls.
-    pub const fn long(name: &'static str, permissions: u16, begin: Begin) -> Self {
+    pub(crate) const fn long(name: &'static str, permissions: u16, begin: Begin) -> Self {
         Self::new(name, permissions, What::Long(begin))
     }
 
     /// A file that can be read and written.
-    pub const fn writable(name: &'static str, permissions: u16, text: Text, store: Store) -> Self {
+    pub(crate) const fn writable(name: &'static str, permissions: u16, text: Text, store: Store) -> Self {
         Self::new(name, permissions, What::File(text, Some(store)))
     }
 
     /// A file with its own operations.
-    pub const fn special(name: &'static str, permissions: u16, open: Opener) -> Self {
+    pub(crate) const fn special(name: &'static str, permissions: u16, open: Opener) -> Self {
         Self::new(name, permissions, What::Special(open, None))
     }
 
     /// Sets the text of a file with its own operations for tools outside the sandbox.
-    pub const fn shown_as(mut self, text: Text) -> Self {
+    pub(crate) const fn shown_as(mut self, text: Text) -> Self {
         if let What::Special(open, _) = self.what {
             self.what = What::Special(open, Some(text));
         }
@@ -214,17 +214,17 @@ impl Entry {
     }
 
     /// A symbolic link.
-    pub const fn link(name: &'static str, text: Text) -> Self {
+    pub(crate) const fn link(name: &'static str, text: Text) -> Self {
         Self::new(name, 0o777, What::Link(text))
     }
 
     /// A magic link.
-    pub const fn magic(name: &'static str, to: fn(&Query<'_>) -> Result<Path, Errno>, text: Text) -> Self {
+    pub(crate) const fn magic(name: &'static str, to: fn(&Query<'_>) -> Result<Path, Errno>, text: Text) -> Self {
         Self::new(name, 0o777, What::Magic(to, text)).guarded()
     }
 
     /// Adds the entries of subsystems to a directory.
-    pub const fn extended(mut self, added: Added) -> Self {
+    pub(crate) const fn extended(mut self, added: Added) -> Self {
         if let What::Directory(entries, _, listing) = self.what {
             self.what = What::Directory(entries, Some(added), listing);
         }
@@ -232,25 +232,25 @@ impl Entry {
     }
 
     /// Restricts the entry to tasks that may inspect its task.
-    pub const fn guarded(mut self) -> Self {
+    pub(crate) const fn guarded(mut self) -> Self {
         self.is_guarded = true;
         self
     }
 
     /// Makes the entry always accessible to its own process.
-    pub const fn open_to_self(mut self) -> Self {
+    pub(crate) const fn open_to_self(mut self) -> Self {
         self.is_open_to_self = true;
         self
     }
 
     /// Sets the first Linux release that has the entry.
-    pub const fn since(mut self, release: &'static str) -> Self {
+    pub(crate) const fn since(mut self, release: &'static str) -> Self {
         self.since = release;
         self
     }
 
     /// The file type.
-    pub fn kind(&self) -> FileType {
+    pub(crate) fn kind(&self) -> FileType {
         match self.what {
             What::Directory(..) => FileType::Directory,
             What::File(..) | What::Long(_) | What::Special(..) => FileType::Regular,
@@ -259,13 +259,13 @@ impl Entry {
     }
 
     /// Whether the release that the guest sees has it.
-    pub fn exists_in(&self, kernel: &Kernel) -> bool {
+    pub(crate) fn exists_in(&self, kernel: &Kernel) -> bool {
         self.since.is_empty() || self.since.parse().is_ok_and(|since| kernel.profile.release() >= since)
     }
 }
 
 /// An entry of a listing.
-pub struct Listed {
+pub(crate) struct Listed {
     /// Its position, above 0, which is stable while the entry exists.
     pub cookie: u64,
     /// Its name.
@@ -275,7 +275,7 @@ pub struct Listed {
 }
 
 /// Entries of a directory that are in no table: processes, descriptors, CPUs.
-pub trait Listing: Sync {
+pub(crate) trait Listing: Sync {
     /// Finds an entry.
     ///
     /// # Errors

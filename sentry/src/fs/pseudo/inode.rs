@@ -15,7 +15,7 @@ use crate::vfs::access::Ownership;
 use crate::vfs::{Caller, File, FileSystem, Inode, Metadata, Path, SetAttributes};
 
 /// An inode of proc or sysfs.
-pub struct PseudoInode {
+pub(crate) struct PseudoInode {
     fs: Arc<PseudoFs>,
     entry: &'static Entry,
     subject: Subject,
@@ -34,22 +34,22 @@ impl PseudoInode {
     }
 
     /// An inode outside directories, with the given number.
-    pub fn numbered(fs: &Arc<PseudoFs>, entry: &'static Entry, number: u64) -> Arc<Self> {
+    pub(crate) fn numbered(fs: &Arc<PseudoFs>, entry: &'static Entry, number: u64) -> Arc<Self> {
         Self::make(fs, entry, Subject::default(), number)
     }
 
     /// The file system instance.
-    pub fn fs(&self) -> &Arc<PseudoFs> {
+    pub(crate) fn fs(&self) -> &Arc<PseudoFs> {
         &self.fs
     }
 
     /// The object it describes.
-    pub fn subject(&self) -> &Subject {
+    pub(crate) fn subject(&self) -> &Subject {
         &self.subject
     }
 
     /// Its entry.
-    pub fn entry(&self) -> &'static Entry {
+    pub(crate) fn entry(&self) -> &'static Entry {
         self.entry
     }
 
@@ -86,7 +86,7 @@ impl PseudoInode {
     ///
     /// # Errors
     /// `EINVAL` if it is neither; errors of the file.
-    pub fn text(&self, reader: &Reader) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn text(&self, reader: &Reader) -> Result<Vec<u8>, Errno> {
         let query = Query { kernel: &self.fs.kernel()?, subject: &self.subject, reader };
         match self.entry.what {
             What::File(text, _) | What::Link(text) | What::Magic(_, text) => text(&query),

@@ -25,7 +25,7 @@ pub(crate) use inode::PseudoInode;
 pub(crate) use pieces::{Begin, LongFile, Pieces, one_piece};
 
 /// A type of such a file system.
-pub struct Kind {
+pub(crate) struct Kind {
     /// Its name.
     pub name: &'static str,
     /// Its magic number for statfs(2).
@@ -43,7 +43,7 @@ pub struct Kind {
 }
 
 /// An instance.
-pub struct PseudoFs {
+pub(crate) struct PseudoFs {
     kind: &'static Kind,
     device: Device,
     kernel: Weak<Kernel>,
@@ -53,12 +53,12 @@ pub struct PseudoFs {
 
 impl PseudoFs {
     /// Makes an instance.
-    pub fn new(kernel: &Arc<Kernel>, kind: &'static Kind) -> Arc<Self> {
+    pub(crate) fn new(kernel: &Arc<Kernel>, kind: &'static Kind) -> Arc<Self> {
         Self::detached(&kernel.vfs, Arc::downgrade(kernel), kind)
     }
 
     /// Makes an instance that may exist without its kernel.
-    pub fn detached(vfs: &Vfs, kernel: Weak<Kernel>, kind: &'static Kind) -> Arc<Self> {
+    pub(crate) fn detached(vfs: &Vfs, kernel: Weak<Kernel>, kind: &'static Kind) -> Arc<Self> {
         let fs = Arc::new(PseudoFs {
             kind,
             device: vfs.anonymous_device(),
@@ -74,7 +74,7 @@ impl PseudoFs {
     ///
     /// # Errors
     /// `EIO` if the kernel no longer exists.
-    pub fn kernel(&self) -> Result<Arc<Kernel>, Errno> {
+    pub(crate) fn kernel(&self) -> Result<Arc<Kernel>, Errno> {
         self.kernel.upgrade().ok_or_else(|| Errno::EIO.here())
     }
 }

@@ -11,7 +11,7 @@ use crate::sync::{Mutex, Rank};
 const PART: u64 = 8;
 
 /// The caches that have a source.
-pub struct PageCaches {
+pub(crate) struct PageCaches {
     all: Mutex<Vec<Weak<PageCache>>>,
     /// Bytes of frames in the caches.
     held: AtomicU64,
@@ -63,7 +63,7 @@ impl PageCaches {
     }
 
     /// Evicts pages if the bound is exceeded. Called by each task regularly, without locks.
-    pub fn reclaim_if_over(&self) {
+    pub(crate) fn reclaim_if_over(&self) {
         if self.over_bound.load(Ordering::Relaxed)
             && let Some(_one) = self.one.try_lock()
         {
@@ -73,20 +73,20 @@ impl PageCaches {
     }
 
     /// Evicts all pages that can be read again, because memory is used up. Returns the number of bytes.
-    pub fn evict_all(&self) -> u64 {
+    pub(crate) fn evict_all(&self) -> u64 {
         let _one = self.one.lock();
         self.evict_to(0)
     }
 
     /// Evicts `bytes` of pages that can be read again, the least recently read first. `left` bytes remain, so that
     /// programs do not thrash.
-    pub fn evict_some(&self, bytes: u64, left: u64) {
+    pub(crate) fn evict_some(&self, bytes: u64, left: u64) {
         let _one = self.one.lock();
         self.evict_to(self.held().saturating_sub(bytes).max(left));
     }
 
     /// Bytes of frames in the caches.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 

@@ -11,7 +11,7 @@ const LEAST_V6: usize = 24;
 
 /// An address and a port. IPv4-mapped IPv6 addresses are stored as IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The address.
     pub ip: IpAddr,
     /// The port; 0 if unset.
@@ -20,7 +20,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The unspecified address without a port.
-    pub fn unspecified(family: AddressFamily) -> Self {
+    pub(crate) fn unspecified(family: AddressFamily) -> Self {
         let ip = match family {
             AddressFamily::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -29,7 +29,7 @@ impl Endpoint {
     }
 
     /// The socket address for a socket of the family.
-    pub fn encode(&self, family: AddressFamily) -> Vec<u8> {
+    pub(crate) fn encode(&self, family: AddressFamily) -> Vec<u8> {
         let port = self.port.to_be_bytes();
         let v6 = match (self.ip, family) {
             (IpAddr::V4(ip), AddressFamily::AF_INET) => {

@@ -14,7 +14,7 @@ use crate::vfs::Caller;
 
 /// A network interface.
 #[derive(Clone, Debug)]
-pub struct Interface {
+pub(crate) struct Interface {
     /// The index, from 1.
     pub index: i32,
     /// The name.
@@ -37,7 +37,7 @@ pub struct Interface {
 
 impl Interface {
     /// The loopback interface.
-    pub fn loopback(packets: u64, bytes: u64) -> Self {
+    pub(crate) fn loopback(packets: u64, bytes: u64) -> Self {
         Interface {
             index: 1,
             name: "lo",

@@ -39,7 +39,7 @@ pub(crate) use stats::NetStats;
 
 /// A kind of internet socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// TCP.
     Tcp,
     /// UDP.
@@ -51,7 +51,7 @@ pub enum Transport {
 }
 
 /// The network of a sandbox.
-pub trait NetworkStack: Send + Sync {
+pub(crate) trait NetworkStack: Send + Sync {
     /// Makes a socket of AF_INET or AF_INET6.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ pub trait NetworkStack: Send + Sync {
 }
 
 /// The source of a network's state in `/proc/net`, rtnetlink(7) and ioctl(2).
-pub enum Knowledge<'a> {
+pub(crate) enum Knowledge<'a> {
     /// The network itself; the sentry formats its state.
     Own(&'a dyn Facts),
     /// Another kernel, which formats its state itself.
@@ -100,7 +100,7 @@ pub enum Knowledge<'a> {
 }
 
 /// The state of the sentry's own network.
-pub trait Facts {
+pub(crate) trait Facts {
     /// The interfaces by ascending index.
     fn interfaces(&self) -> Vec<Interface>;
 
@@ -112,7 +112,7 @@ pub trait Facts {
 }
 
 /// The state of another kernel's network, which the guest can only read.
-pub trait Oracle {
+pub(crate) trait Oracle {
     /// Executes a reading command of netdevice(7) on an interface.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ pub trait Oracle {
 pub(crate) type Lines = Box<dyn FnMut(&mut Vec<u8>) -> Result<bool, Errno> + Send>;
 
 /// The parameters of another kernel's network, by path below `/proc/sys`.
-pub trait Parameters {
+pub(crate) trait Parameters {
     /// Whether the guest may change them.
     fn can_change(&self) -> bool;
 
@@ -191,7 +191,7 @@ pub trait Parameters {
 }
 
 /// A parameter of another kernel, or a directory of parameters.
-pub struct ForeignParameter {
+pub(crate) struct ForeignParameter {
     /// The name in its directory.
     pub name: String,
     /// Whether it is a directory.
@@ -201,7 +201,7 @@ pub struct ForeignParameter {
 }
 
 /// The events of another kernel's network, by rtnetlink(7): none until a group is joined.
-pub trait Watch: Send + Sync {
+pub(crate) trait Watch: Send + Sync {
     /// A descriptor that polls readable while there are events.
     fn file(&self) -> &Arc<OwnedFd>;
 
@@ -222,7 +222,7 @@ pub trait Watch: Send + Sync {
 }
 
 /// A socket in `/proc/net/tcp` or `/proc/net/udp`.
-pub struct Report {
+pub(crate) struct Report {
     /// AF_INET or AF_INET6.
     pub family: AddressFamily,
     /// The local end.

@@ -5,28 +5,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter.
 #[derive(Default)]
-pub struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     /// The value.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Adds one.
-    pub fn count(&self) {
+    pub(crate) fn count(&self) {
         self.add(1);
     }
 
     /// Adds a number.
-    pub fn add(&self, more: u64) {
+    pub(crate) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 }
 
 /// Counters of IPv4 or IPv6.
 #[derive(Default)]
-pub struct FamilyStats {
+pub(crate) struct FamilyStats {
     /// Packets sent, all of which arrive.
     pub packets: Counter,
     /// Bytes of these packets.
@@ -43,7 +43,7 @@ pub struct FamilyStats {
 
 impl FamilyStats {
     /// Counts a packet.
-    pub fn packet(&self, bytes: usize) {
+    pub(crate) fn packet(&self, bytes: usize) {
         self.packets.count();
         self.bytes.add(bytes as u64);
     }
@@ -51,7 +51,7 @@ impl FamilyStats {
 
 /// All counters.
 #[derive(Default)]
-pub struct NetStats {
+pub(crate) struct NetStats {
     /// The counters of IPv4.
     pub v4: FamilyStats,
     /// The counters of IPv6.
@@ -72,12 +72,12 @@ pub struct NetStats {
 
 impl NetStats {
     /// The counters of the address's family.
-    pub fn of(&self, ip: IpAddr) -> &FamilyStats {
+    pub(crate) fn of(&self, ip: IpAddr) -> &FamilyStats {
         if ip.is_ipv4() { &self.v4 } else { &self.v6 }
     }
 
     /// Counts a TCP segment.
-    pub fn segment(&self, to: IpAddr, bytes: usize) {
+    pub(crate) fn segment(&self, to: IpAddr, bytes: usize) {
         self.tcp_segments.count();
         self.of(to).packet(bytes);
     }

@@ -39,7 +39,7 @@ const FLAGS: [NetlinkOption; 6] = [
 ];
 
 /// All netlink sockets, and the addresses in use by protocol.
-pub struct NetlinkNames {
+pub(crate) struct NetlinkNames {
     taken: Mutex<HashSet<(i32, u32)>>,
     sockets: Mutex<Vec<Weak<NetlinkSocket>>>,
 }
@@ -52,13 +52,13 @@ impl Default for NetlinkNames {
 
 impl NetlinkNames {
     /// All sockets, oldest first.
-    pub fn all(&self) -> Vec<Arc<NetlinkSocket>> {
+    pub(crate) fn all(&self) -> Vec<Arc<NetlinkSocket>> {
         self.sockets.lock().iter().filter_map(Weak::upgrade).collect()
     }
 }
 
 /// A socket in `/proc/net/netlink`.
-pub struct NetlinkReport {
+pub(crate) struct NetlinkReport {
     /// The protocol.
     pub protocol: i32,
     /// The address; 0 while there is none.
@@ -72,7 +72,7 @@ pub struct NetlinkReport {
 }
 
 /// A netlink socket. Its only peer is the kernel.
-pub struct NetlinkSocket {
+pub(crate) struct NetlinkSocket {
     kernel: Weak<Kernel>,
     kind: SocketKind,
     protocol: NetlinkProtocol,
@@ -103,7 +103,7 @@ impl NetlinkSocket {
     ///
     /// # Errors
     /// `ESOCKTNOSUPPORT`; `EPROTONOSUPPORT` for unsupported protocols.
-    pub fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<NetlinkSocket>, Errno> {
+    pub(crate) fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<NetlinkSocket>, Errno> {
         if !matches!(kind, SocketKind::SOCK_RAW | SocketKind::SOCK_DGRAM) {
             return Err(Errno::ESOCKTNOSUPPORT.here());
         }
@@ -141,7 +141,7 @@ impl NetlinkSocket {
     }
 
     /// The socket's entry in `/proc/net/netlink`.
-    pub fn report(&self) -> NetlinkReport {
+    pub(crate) fn report(&self) -> NetlinkReport {
         let inode = self.options.look(|values| values.inode);
         let state = self.state.lock();
         NetlinkReport {

@@ -110,7 +110,7 @@ fn collect(names: &UnixNames, patience: Duration, interrupted: impl Fn() -> bool
 impl UnixNames {
     /// Called when a task has released its descriptors; `alone` if no other task shares them. Closes the sockets that
     /// have become unreachable, until `over` returns true.
-    pub fn descriptors_released(&self, alone: bool, over: impl Fn() -> bool) {
+    pub(crate) fn descriptors_released(&self, alone: bool, over: impl Fn() -> bool) {
         if !self.graph().may_have_cycles() {
             return;
         }
@@ -123,7 +123,7 @@ impl UnixNames {
 
     /// Closes unreachable sockets when memory is short, until `interrupted` returns true. Waits for a collection of
     /// another thread; no lock may be held. Returns false if the collection is incomplete.
-    pub fn reclaim(&self, interrupted: impl Fn() -> bool) -> bool {
+    pub(crate) fn reclaim(&self, interrupted: impl Fn() -> bool) -> bool {
         if !self.graph().may_have_cycles() {
             return true;
         }

@@ -304,7 +304,7 @@ struct Traveller {
 }
 
 /// The sockets whose descriptors are passed with a message.
-pub struct SocketsInFlight {
+pub(crate) struct SocketsInFlight {
     graph: Arc<Graph>,
     travellers: Vec<Traveller>,
     /// The socket whose queue the message is in; 0 if none.
@@ -323,7 +323,7 @@ impl SocketsInFlight {
 
     /// Notes that the message enters the queue of `holder`, whose lock is held. The socket may be waiting to be
     /// accepted at `listener`.
-    pub fn enter(&self, holder: u64, listener: Option<u64>) {
+    pub(crate) fn enter(&self, holder: u64, listener: Option<u64>) {
         if !self.travellers.is_empty() {
             self.holder.store(holder, Ordering::Relaxed);
             self.graph.enter(holder, listener, &self.travellers);
@@ -331,7 +331,7 @@ impl SocketsInFlight {
     }
 
     /// Notes that the message leaves the queue, whose lock is held.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         if !self.travellers.is_empty() {
             let holder = self.holder.swap(0, Ordering::Relaxed);
             if holder != 0 {
@@ -341,7 +341,7 @@ impl SocketsInFlight {
     }
 
     /// Notes that the message's files are copied by a peek, under the queue's lock.
-    pub fn look(&self) {
+    pub(crate) fn look(&self) {
         if !self.travellers.is_empty() {
             self.graph.look(self.holder.load(Ordering::Relaxed), &self.travellers);
         }

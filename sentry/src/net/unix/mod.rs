@@ -34,7 +34,7 @@ pub(crate) use names::{UnixName, UnixNames};
 const WRITABLE: PollEvents = PollEvents::POLLOUT.union(PollEvents::POLLWRNORM).union(PollEvents::POLLWRBAND);
 
 /// An AF_UNIX socket.
-pub struct UnixSocket {
+pub(crate) struct UnixSocket {
     me: Weak<UnixSocket>,
     kernel: Weak<Kernel>,
     kind: SocketKind,
@@ -101,7 +101,7 @@ impl UnixSocket {
     ///
     /// # Errors
     /// `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`.
-    pub fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<UnixSocket>, Errno> {
+    pub(crate) fn create(ctx: &TaskContext, kind: SocketKind, protocol: i32) -> Result<Arc<UnixSocket>, Errno> {
         if protocol != 0 && protocol != i32::from(AddressFamily::AF_UNIX.raw()) {
             return Err(Errno::EPROTONOSUPPORT.here());
         }
@@ -139,7 +139,7 @@ impl UnixSocket {
     }
 
     /// Connects two new sockets to each other (socketpair(2)).
-    pub fn join(first: &Arc<UnixSocket>, second: &Arc<UnixSocket>) {
+    pub(crate) fn join(first: &Arc<UnixSocket>, second: &Arc<UnixSocket>) {
         for (one, other) in [(first, second), (second, first)] {
             let mut state = one.state.lock();
             state.peer = Some(Arc::downgrade(other));
@@ -148,17 +148,17 @@ impl UnixSocket {
     }
 
     /// Whether the last descriptor was closed.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
 
     /// The name it is bound to.
-    pub fn name(&self) -> Option<UnixName> {
+    pub(crate) fn name(&self) -> Option<UnixName> {
         self.state.lock().name.clone()
     }
 
     /// Whether it has a peer, or had one.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.state.lock().peer.is_some()
     }
 

@@ -20,7 +20,7 @@ use crate::vfs::{FileDescription, Inode, Path};
 
 /// The name of a bound socket.
 #[derive(Clone)]
-pub enum UnixName {
+pub(crate) enum UnixName {
     /// A path as passed to bind(2), and the inode that was made.
     Path(Vec<u8>, Arc<dyn Inode>),
     /// An abstract name, without the leading zero byte.
@@ -29,7 +29,7 @@ pub enum UnixName {
 
 impl UnixName {
     /// The socket address.
-    pub fn address(&self) -> Vec<u8> {
+    pub(crate) fn address(&self) -> Vec<u8> {
         let mut address = unnamed();
         match self {
             UnixName::Path(path, _) => {
@@ -85,7 +85,7 @@ type Key = (u64, u64);
 type AbstractKey = (u32, Vec<u8>);
 
 /// All sockets of a sandbox and their names.
-pub struct UnixNames {
+pub(crate) struct UnixNames {
     abstract_names: Mutex<HashMap<AbstractKey, Weak<UnixSocket>>>,
     paths: Mutex<HashMap<Key, Weak<UnixSocket>>>,
     all: Mutex<BTreeMap<u64, Weak<UnixSocket>>>,
@@ -133,7 +133,7 @@ impl UnixNames {
     ///
     /// # Errors
     /// `EADDRINUSE` for a name in use; errors of mknod(2) for paths.
-    pub fn bind(&self, ctx: &TaskContext, socket: &Arc<UnixSocket>, address: &[u8]) -> Result<UnixName, Errno> {
+    pub(crate) fn bind(&self, ctx: &TaskContext, socket: &Arc<UnixSocket>, address: &[u8]) -> Result<UnixName, Errno> {
         match parse(address)? {
             Named::Nothing => self.bind_automatically(socket),
             Named::Abstract(name) => self.bind_abstract(socket, name),
@@ -186,7 +186,7 @@ impl UnixNames {
     /// # Errors
     /// `ECONNREFUSED` if there is none; `EPROTOTYPE` for another socket type; errors of path resolution; `EACCES`
     /// without write permission.
-    pub fn find(&self, ctx: &TaskContext, kind: SocketKind, address: &[u8]) -> Result<Arc<UnixSocket>, Errno> {
+    pub(crate) fn find(&self, ctx: &TaskContext, kind: SocketKind, address: &[u8]) -> Result<Arc<UnixSocket>, Errno> {
         let found = match parse(address)? {
             Named::Nothing => return Err(Errno::EINVAL.here()),
             Named::Abstract(name) => self.abstract_names.lock().get(&(kind.raw(), name)).and_then(Weak::upgrade),
@@ -245,7 +245,7 @@ impl UnixNames {
     }
 
     /// At most `most` sockets from a number on, oldest first, and the number to continue at if there may be more.
-    pub fn some(&self, from: u64, most: usize) -> (Vec<Arc<UnixSocket>>, Option<u64>) {
+    pub(crate) fn some(&self, from: u64, most: usize) -> (Vec<Arc<UnixSocket>>, Option<u64>) {
         let all = self.all.lock();
         let some = all.range(from..).take(most);
         let next = some.clone().last().map(|(number, _)| number + 1);
@@ -253,12 +253,12 @@ impl UnixNames {
     }
 
     /// All sockets, oldest first.
-    pub fn all(&self) -> Vec<Arc<UnixSocket>> {
+    pub(crate) fn all(&self) -> Vec<Arc<UnixSocket>> {
         self.all.lock().values().filter_map(Weak::upgrade).collect()
     }
 
     /// The sockets of this family among the files, to be noted while they are in flight.
-    pub fn sockets_among(&self, files: &[Arc<FileDescription>]) -> SocketsInFlight {
+    pub(crate) fn sockets_among(&self, files: &[Arc<FileDescription>]) -> SocketsInFlight {
         SocketsInFlight::among(files, &self.graph)
     }
 

@@ -61,7 +61,7 @@ macro_rules! nullable {
 pub(crate) use nullable;
 
 /// The information for printing an argument.
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     /// The task, for its memory.
     pub ctx: &'a TaskContext,
     /// All arguments, since the length of one may be the next.
@@ -74,22 +74,22 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// The argument itself.
-    pub fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.raw.get(self.index).copied().unwrap_or_default()
     }
 
     /// The next argument.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.raw.get(self.index + 1).copied().unwrap_or_default()
     }
 
     /// Whether the call has succeeded, so that its outputs are valid.
-    pub fn succeeded(&self) -> bool {
+    pub(crate) fn succeeded(&self) -> bool {
         matches!(self.result, Some(Ok(_)))
     }
 
     /// Prints the argument as an address.
-    pub fn show_address(&self, out: &mut String) {
+    pub(crate) fn show_address(&self, out: &mut String) {
         match self.value() {
             0 => out.push_str("NULL"),
             address => put!(out, "{address:#x}"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// PIDs of children, oldest first: in the order in which they were added to their parent or to one of its threads.
 #[derive(Default)]
-pub struct Children {
+pub(crate) struct Children {
     last: u64,
     places: HashMap<i32, u64>,
     all: BTreeMap<u64, i32>,
@@ -14,12 +14,12 @@ pub struct Children {
 
 impl Children {
     /// All children.
-    pub fn iter(&self) -> impl Iterator<Item = i32> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = i32> {
         self.all.values().copied()
     }
 
     /// The zombies among them.
-    pub fn ended(&self) -> impl Iterator<Item = i32> {
+    pub(crate) fn ended(&self) -> impl Iterator<Item = i32> {
         self.ended.values().copied()
     }
 

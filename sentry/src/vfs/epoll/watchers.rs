@@ -7,7 +7,7 @@ use super::Epoll;
 use crate::sync::{Mutex, Rank};
 
 /// The epoll entries of one open file description, by the epoll's address and the entry's number.
-pub struct Watchers(Mutex<BTreeMap<(usize, u64), Weak<Epoll>>>);
+pub(crate) struct Watchers(Mutex<BTreeMap<(usize, u64), Weak<Epoll>>>);
 
 impl Default for Watchers {
     fn default() -> Self {

@@ -13,7 +13,7 @@ use crate::wait::WaitQueue;
 
 /// The lock that a waiter requests.
 #[derive(Clone, Copy)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// A record lock.
     Record(Record),
     /// A whole-file lock.
@@ -144,7 +144,7 @@ impl Locks {
     ///
     /// # Errors
     /// `ESTALE` and similar errors for a file without an identity.
-    pub fn while_waiting<E>(
+    pub(crate) fn while_waiting<E>(
         &self,
         inode: &dyn Inode,
         wanted: Wanted,
