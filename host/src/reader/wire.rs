@@ -47,7 +47,7 @@ pub(super) const ANSWER_BYTES: usize = 16;
 /// The number of words of a file's attributes.
 const ATTRIBUTES: usize = 18;
 /// Their size in bytes.
-pub(super) const ATTRIBUTES_BYTES: usize = ATTRIBUTES * 8;
+pub(super) const ATTRIBUTES_BYTES: usize = 21 * 8;
 
 /// The word with this index.
 pub(super) fn number(bytes: &[u8], at: usize) -> Option<u64> {
@@ -111,6 +111,9 @@ pub(super) fn write_attributes(room: &mut [u8], found: &Found, magic: i64) {
             nanoseconds(stat.modified),
             seconds(stat.changed),
             nanoseconds(stat.changed),
+            stat.born.is_some().into(),
+            stat.born.map(seconds).unwrap_or_default(),
+            stat.born.map(nanoseconds).unwrap_or_default(),
         ],
     );
 }
@@ -133,7 +136,7 @@ pub(super) fn read_attributes(bytes: &[u8]) -> Option<(Found, i64)> {
         accessed: time(12)?,
         modified: time(14)?,
         changed: time(16)?,
-        born: None,
+        born: if at(18)? == 0 { None } else { Some(time(19)?) },
     };
     let mount = (at(1)? != 0).then_some(at(2)?);
     Some((Found { stat, mount }, at(0)? as i64))
