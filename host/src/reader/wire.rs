@@ -45,9 +45,9 @@ pub(super) const REQUEST_BYTES: usize = REQUEST * 8;
 /// Size of the head of an answer: the serial number and the errno.
 pub(super) const ANSWER_BYTES: usize = 16;
 /// The number of words of a file's attributes.
-const ATTRIBUTES: usize = 18;
+const ATTRIBUTES: usize = 21;
 /// Their size in bytes.
-pub(super) const ATTRIBUTES_BYTES: usize = 21 * 8;
+pub(super) const ATTRIBUTES_BYTES: usize = ATTRIBUTES * 8;
 
 /// The word with this index.
 pub(super) fn number(bytes: &[u8], at: usize) -> Option<u64> {
