@@ -106,15 +106,14 @@ fn pass_keys(mut keys: File, resizer: &Resizer) {
     let master = &*resizer.master;
     let mut buf = [0; 4096];
     loop {
-        match keys.read(&mut buf) {
-            Ok(n) if n > 0 => {
+        match keys.read(&mut buf).map(|n| buf.get(..n)) {
+            Ok(Some(mut rest @ [_, ..])) => {
                 // Input typed after a change of size must not arrive before the new size, however late the signal is.
                 resizer.resized();
-                let mut rest = &buf[..n];
                 while let Ok(done @ 1..) = master.write(rest)
-                    && done < rest.len()
+                    && let Some(left @ [_, ..]) = rest.get(done..)
                 {
-                    rest = &rest[done..];
+                    rest = left;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -127,9 +126,9 @@ fn pass_keys(mut keys: File, resizer: &Resizer) {
 fn pass_output(master: &dyn ConsoleMaster, mut screen: File) {
     let mut buf = [0; 16384];
     loop {
-        match master.read(&mut buf) {
-            Ok(n) if n > 0 => {
-                if let Err(error) = screen.write_all(&buf[..n]) {
+        match master.read(&mut buf).map(|n| buf.get(..n)) {
+            Ok(Some(output @ [_, ..])) => {
+                if let Err(error) = screen.write_all(output) {
                     log::info!("the terminal takes no more output: {error}");
                     return master.hangup();
                 }

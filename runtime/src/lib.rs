@@ -1,5 +1,16 @@
 //! The `amber` program as a library, for `main` and for tests and fuzz targets of single parts.
 #![forbid(unsafe_code)]
+// No input of a guest or of the caller panics the runtime.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::todo,
+    clippy::unimplemented
+)]
 
 mod accounts;
 mod bundle;

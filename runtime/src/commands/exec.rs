@@ -12,8 +12,7 @@ use amber_host::process::keep_descriptors_from;
 use amber_host::signals::SignalWatch;
 use amber_host::terminal::{WindowSize, window_size};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use oci_spec::runtime::Process;
-use serde_json::{Value, json};
+use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
 
 use crate::bundle::{Bundle, ignored};
 use crate::cli::ExecArgs;
@@ -172,42 +171,71 @@ fn process(args: &ExecArgs, state: &State) -> Result<Process> {
         }
         return Ok(asked);
     }
-    let mut process = serde_json::to_value(first()?).context("the process")?;
-    process["args"] = json!(args.command);
-    process["terminal"] = json!(args.tty);
+    let mut process = first()?;
+    process.set_args(Some(args.command.clone())).set_terminal(Some(args.tty));
     if let Some(cwd) = &args.cwd {
-        process["cwd"] = json!(cwd);
+        process.set_cwd(cwd.clone());
     }
     if args.no_new_privs {
-        process["noNewPrivileges"] = json!(true);
+        process.set_no_new_privileges(Some(true));
     }
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    if let Some(env) = process["env"].as_array_mut() {
-        // A later value replaces an earlier one.
-        env.retain(|old| !args.env.iter().any(|new| old.as_str().is_some_and(|old| name(old) == name(new))));
-    }
-    extend(&mut process["env"], &args.env);
+    let env = process.env_mut().get_or_insert_default();
+    // A later value replaces an earlier one.
+    env.retain(|old| !args.env.iter().any(|new| old.split('=').next() == new.split('=').next()));
+    env.extend_from_slice(&args.env);
     if let Some(user) = &args.user {
         let (uid, gid) = user.split_once(':').map_or((user.as_str(), None), |(uid, gid)| (uid, Some(gid)));
         let number = |text: &str| text.parse::<u32>().with_context(|| format!("--user {user}: {text:?} is no number"));
-        process["user"]["uid"] = json!(number(uid)?);
+        process.user_mut().set_uid(number(uid)?);
         if let Some(gid) = gid {
-            process["user"]["gid"] = json!(number(gid)?);
+            process.user_mut().set_gid(number(gid)?);
         }
     }
     if !args.additional_gids.is_empty() {
-        extend(&mut process["user"]["additionalGids"], &args.additional_gids);
+        process.user_mut().additional_gids_mut().get_or_insert_default().extend_from_slice(&args.additional_gids);
     }
     if !args.cap.is_empty() {
-        for set in ["bounding", "effective", "permitted", "ambient"] {
-            extend(&mut process["capabilities"][set], &args.cap);
-        }
+        let sets = process.capabilities().clone();
+        process.set_capabilities(Some(with_capabilities(sets, &args.cap).context("--cap")?));
     }
-    serde_json::from_value(process).context("the process")
+    Ok(process)
 }
 
-fn extend<T: serde::Serialize>(list: &mut Value, more: &[T]) {
-    let mut all = list.as_array().cloned().unwrap_or_default();
-    all.extend(more.iter().map(|item| json!(item)));
-    *list = Value::Array(all);
+/// The sets with these capabilities in each but the inheritable one.
+fn with_capabilities(sets: Option<LinuxCapabilities>, names: &[String]) -> serde_json::Result<LinuxCapabilities> {
+    let more: Capabilities = serde_json::from_value(names.into())?;
+    // The type's own default is not empty.
+    let mut sets = sets.map_or_else(|| serde_json::from_str("{}"), Ok)?;
+    let add = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
+    sets.set_bounding(add(sets.bounding()));
+    sets.set_effective(add(sets.effective()));
+    sets.set_permitted(add(sets.permitted()));
+    sets.set_ambient(add(sets.ambient()));
+    Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn capabilities_are_added_to_four_sets() {
+        let with = |sets: Value| {
+            let sets = serde_json::from_value(sets).unwrap();
+            with_capabilities(sets, &["CAP_KILL".to_owned()]).unwrap()
+        };
+        let wanted = |sets: Value| serde_json::from_value::<LinuxCapabilities>(sets).unwrap();
+        let kill = ["CAP_KILL"];
+        let all = json!({"bounding": kill, "effective": kill, "permitted": kill, "ambient": kill});
+        assert_eq!(with(Value::Null), wanted(all));
+        let both = ["CAP_KILL", "CAP_CHOWN"];
+        assert_eq!(
+            with(json!({"bounding": ["CAP_CHOWN"], "effective": kill, "inheritable": ["CAP_CHOWN"]})),
+            wanted(json!({
+                "bounding": both, "effective": kill, "permitted": kill, "ambient": kill, "inheritable": ["CAP_CHOWN"],
+            })),
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{getegid, geteuid};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cli::SpecArgs;
 use crate::oci::state::OCI_VERSION;
@@ -47,7 +47,31 @@ fn config(rootless: bool) -> Value {
         let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
     }
-    let mut config = json!({
+    let mut linux = Map::new();
+    if rootless {
+        let mapping = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
+        linux.insert("uidMappings".into(), mapping(geteuid().as_raw()));
+        linux.insert("gidMappings".into(), mapping(getegid().as_raw()));
+    } else {
+        linux.insert("resources".into(), json!({"devices": [{"allow": false, "access": "rwm"}]}));
+    }
+    linux.insert("namespaces".into(), namespaces.iter().map(|kind| json!({"type": kind})).collect());
+    let masked = [
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/proc/sched_debug",
+        "/sys/firmware",
+        "/proc/scsi",
+    ];
+    linux.insert("maskedPaths".into(), json!(masked));
+    let read_only = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+    linux.insert("readonlyPaths".into(), json!(read_only));
+    json!({
         "ociVersion": OCI_VERSION,
         "process": {
             "terminal": true,
@@ -67,21 +91,6 @@ fn config(rootless: bool) -> Value {
         "root": {"path": "rootfs", "readonly": true},
         "hostname": "amber",
         "mounts": mounts,
-        "linux": {
-            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
-            "namespaces": namespaces.iter().map(|kind| json!({"type": kind})).collect::<Vec<_>>(),
-            "maskedPaths": [
-                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
-            ],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
-        },
-    });
-    if rootless {
-        let mapping = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
-        config["linux"]["uidMappings"] = mapping(geteuid().as_raw());
-        config["linux"]["gidMappings"] = mapping(getegid().as_raw());
-        config["linux"].as_object_mut().and_then(|linux| linux.remove("resources"));
-    }
-    config
+        "linux": linux,
+    })
 }

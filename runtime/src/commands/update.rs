@@ -80,7 +80,7 @@ fn changes(args: &UpdateArgs) -> Result<LinuxResources> {
         let value = parse_bytes(text).with_context(|| format!("invalid value for {flag}: {text:?}"))?;
         Ok(value.into())
     };
-    let mut all = json!({
+    let all = json!({
         "memory": {
             "limit": bytes("memory", &args.memory)?,
             "reservation": bytes("memory-reservation", &args.memory_reservation)?,
@@ -98,10 +98,8 @@ fn changes(args: &UpdateArgs) -> Result<LinuxResources> {
             "mems": args.cpuset_mems,
         },
         "blockIO": {"weight": args.blkio_weight},
+        "pids": args.pids_limit.map(|limit| json!({"limit": limit})),
     });
-    if let Some(limit) = args.pids_limit {
-        all["pids"] = json!({"limit": limit});
-    }
     serde_json::from_value(all).context("the limits")
 }
 

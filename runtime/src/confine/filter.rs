@@ -160,7 +160,7 @@ mod tests {
                 other.join().unwrap();
                 std::process::exit(7);
             }
-            _ => unreachable!(),
+            _ => panic!("no such call: {call}"),
         }
         std::process::exit(0);
     }

@@ -132,8 +132,8 @@ fn bring_loopback_up() -> Result<(), Errno> {
     let socket = socket::open(AF_INET as u16, SOCK_DGRAM as u32, 0)?;
     let mut request = [0; socket::IFREQ];
     let (name, flags) = request.split_at_mut(IFNAMSIZ);
-    name[..2].copy_from_slice(b"lo");
-    flags[..2].copy_from_slice(&(IFF_UP as u16).to_ne_bytes());
+    name.iter_mut().zip(*b"lo").for_each(|(to, from)| *to = from);
+    flags.iter_mut().zip((IFF_UP as u16).to_ne_bytes()).for_each(|(to, from)| *to = from);
     socket::interface(socket.as_fd(), SIOCSIFFLAGS as u32, &mut request)
 }
 

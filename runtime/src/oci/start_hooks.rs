@@ -8,7 +8,7 @@ use amber_sentry::config::{ExitStatus, ProcessSpec};
 use amber_sentry::sandbox::Sandbox;
 use anyhow::{Context, Result, ensure};
 use oci_spec::runtime::{Hook, Spec};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::hook_streams::{Outcome, Streams, Until};
 use super::hooks::{conclude, deadline, run_all};
@@ -31,16 +31,16 @@ impl StartHooks {
     /// A hook's path is relative, or the process is invalid.
     pub(super) fn of(spec: &Spec, state: &str) -> Result<StartHooks> {
         let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone()).unwrap_or_default();
-        let mut shown: Value = serde_json::from_str(state).context("the state")?;
+        let mut shown: Map<String, Value> = serde_json::from_str(state).context("the state")?;
         // Hooks run in the container, where the first process has this ID.
-        shown["status"] = json!(Status::Created);
-        shown["pid"] = json!(1);
+        shown.insert("status".into(), Status::Created.name().into());
+        shown.insert("pid".into(), 1.into());
         for hook in &hooks {
             ensure!(hook.path().is_absolute(), "`hooks.startContainer`: {} is no absolute path", hook.path().display());
         }
         let process = spec.process().as_ref().filter(|_| !hooks.is_empty());
         let process = process.map(|process| process_spec(process, Some((0, 0)))).transpose()?;
-        Ok(StartHooks { hooks, state: shown.to_string(), process })
+        Ok(StartHooks { hooks, state: Value::Object(shown).to_string(), process })
     }
 
     /// Runs the hooks in order.

@@ -1,8 +1,10 @@
 //! Further processes in a container.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{IoSliceMut, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::thread;
@@ -45,6 +47,16 @@ fn what_cannot_run_is_told_as_runc_tells_it() {
     }
     let outcome = world.run(&["exec", "a"]);
     assert!(outcome.code == 255 && outcome.err.contains("process args cannot be empty"), "{outcome:?}");
+    for (flag, value, words) in [
+        ("--cwd", &b"/\xff"[..], "invalid UTF-8"),
+        ("--cap", b"CAP_FLY", "--cap: no variant for CAP_FLY"),
+        ("--user", b"1:x", "--user 1:x: \"x\" is no number"),
+    ] {
+        let mut command = world.amber(&["exec", flag]);
+        command.arg(OsStr::from_bytes(value)).args(["a", "/guest", "show"]);
+        let outcome = crate::common::finish(command, &world.path("out-refused"));
+        assert!(outcome.code == 255 && outcome.err.contains(words), "{outcome:?}");
+    }
     assert_eq!(world.status("a"), "running");
 }
 

@@ -125,15 +125,20 @@ fn merged(old: &LinuxResources, new: &LinuxResources) -> Result<LinuxResources> 
     }
     overlay(&mut all, &new);
     // For these, zero is a value.
-    for name in ["burst", "idle"] {
-        if let Some(value) = new.get("cpu").and_then(|cpu| cpu.get(name)).filter(|value| value.is_number()) {
-            all["cpu"][name] = value.clone();
+    if let (Some(Value::Object(all)), Some(new)) = (all.get_mut("cpu"), new.get("cpu")) {
+        for name in ["burst", "idle"] {
+            if let Some(value) = new.get(name).filter(|value| value.is_number()) {
+                all.insert(name.into(), value.clone());
+            }
         }
     }
     let said = |name: &str| new.pointer(name).and_then(Value::as_i64).unwrap_or(0);
     // Unlimited memory would contradict a limit of memory plus swap.
-    if said("/memory/limit") == -1 && said("/memory/swap") == 0 && all.pointer("/memory/swap").is_some() {
-        all["memory"]["swap"] = (-1).into();
+    if said("/memory/limit") == -1
+        && said("/memory/swap") == 0
+        && let Some(swap) = all.pointer_mut("/memory/swap")
+    {
+        *swap = (-1).into();
     }
     serde_json::from_value(all).context("the limits")
 }

@@ -92,19 +92,18 @@ pub(super) fn of_v2(place: &Path) -> Value {
     let cpu = table(&place.join("cpu.stat"));
     let time = |name: &str| cpu.get(name).copied().unwrap_or(0).saturating_mul(1000);
     let memory = |kind: &str| {
-        let limit = one(&format!("memory.{kind}max")).unwrap_or(u64::MAX);
-        let mut data = json!({"limit": limit, "usage": one(&format!("memory.{kind}current")), "failcnt": 0});
-        if let Some(max) = one(&format!("memory.{kind}peak")) {
-            data["max"] = max.into();
-        }
-        data
+        let one = |name: &str| one(&format!("memory.{kind}{name}"));
+        let limit = one("max").unwrap_or(u64::MAX);
+        let known = [("limit", Some(limit)), ("usage", one("current")), ("max", one("peak")), ("failcnt", Some(0))];
+        known.into_iter().filter_map(|(name, number)| Some((name.to_owned(), number?.into()))).collect::<Map<_, _>>()
     };
     let usage = memory("");
     let mut swap = memory("swap.");
     // Combined with memory, as in version 1; unlimited if either is.
     for name in ["usage", "limit"] {
-        let number = |data: &Value| data.get(name).and_then(Value::as_u64).unwrap_or(0);
-        swap[name] = number(&swap).saturating_add(number(&usage)).into();
+        let number = |data: &Map<_, _>| data.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let sum = number(&swap).saturating_add(number(&usage));
+        swap.insert(name.into(), sum.into());
     }
     json!({
         "cpu": {
@@ -214,4 +213,32 @@ fn list(path: &Path) -> Vec<u16> {
         Some(first.parse().ok()?..=last.parse().ok()?)
     };
     text.trim().split(',').filter_map(range).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swap_of_version_2_is_shown_with_memory() {
+        let place = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("memory.current", "4096\n"),
+            ("memory.max", "8192\n"),
+            ("memory.peak", "6000\n"),
+            ("memory.swap.current", "100\n"),
+            ("memory.swap.max", "max\n"),
+        ] {
+            fs::write(place.path().join(name), text).unwrap();
+        }
+        let shown = of_v2(place.path());
+        let memory = shown.get("memory").unwrap();
+        let usage = json!({"limit": 8192, "usage": 4096, "max": 6000, "failcnt": 0});
+        assert_eq!(memory.get("usage"), Some(&usage));
+        let swap = json!({"limit": u64::MAX, "usage": 4196, "failcnt": 0});
+        assert_eq!(memory.get("swap"), Some(&swap));
+        // Without the controller there are no numbers.
+        let none = of_v2(&place.path().join("none"));
+        assert_eq!(none.pointer("/memory/usage"), Some(&json!({"limit": u64::MAX, "failcnt": 0})));
+    }
 }
