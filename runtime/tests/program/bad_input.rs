@@ -44,7 +44,7 @@ fn flags_without_sense() {
         (&["--rootfs", "/no/such/tree", "true"][..], &["--rootfs /no/such/tree", "No such file"][..]),
         (&["--user", "no-such-user", "true"], &["no-such-user", "/etc/passwd"]),
         (&["--user", "4294967295", "true"], &["4294967295", "no user"]),
-        (&["--user", "0:4294967295", "true"], &["4294967295", "no user or group"]),
+        (&["--user", "0:4294967295", "true"], &["4294967295", "no group"]),
         (&["--volume", "/no/such/dir:/data", "true"], &["--volume", "/no/such/dir"]),
         (&["--cwd", "relative", "true"], &["--cwd relative", "absolute"]),
         (&["--kernel", "new", "true"], &["--kernel new"]),
