@@ -86,7 +86,7 @@ impl Acl {
     /// The rights of a named group, before the mask. A list that names it several times has several.
     pub fn group(&self, gid: u32) -> impl Iterator<Item = u8> {
         let first = self.groups.partition_point(|(id, _)| *id < gid);
-        self.groups[first..].iter().take_while(move |(id, _)| *id == gid).map(|(_, bits)| *bits)
+        self.groups.iter().skip(first).take_while(move |(id, _)| *id == gid).map(|(_, bits)| *bits)
     }
 }
 

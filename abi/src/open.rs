@@ -48,7 +48,12 @@ impl OpenFlags {
 
 impl fmt::Display for OpenFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"][(self.bits() & 3) as usize])?;
+        f.write_str(match self.bits() & 3 {
+            0 => "O_RDONLY",
+            1 => "O_WRONLY",
+            2 => "O_RDWR",
+            _ => "O_ACCMODE",
+        })?;
         match self.difference(Self::O_ACCMODE) {
             rest if rest.is_empty() => Ok(()),
             rest => {

@@ -37,8 +37,8 @@ impl FromStr for Release {
 
     /// Reads `major.minor[.patch]`, and passes over what follows from the first `-`, `+` or other such mark on.
     fn from_str(text: &str) -> Result<Self, BadRelease> {
-        let end = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
-        let mut numbers = text[..end].split('.').map(|number| number.parse().map_err(|_| BadRelease));
+        let text = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next().unwrap_or_default();
+        let mut numbers = text.split('.').map(|number| number.parse().map_err(|_| BadRelease));
         let (major, minor) = (numbers.next().ok_or(BadRelease)??, numbers.next().ok_or(BadRelease)??);
         let patch = numbers.next().unwrap_or(Ok(0))?;
         // Releases before 3.0 had a fourth number, which orders nothing here.

@@ -102,6 +102,7 @@ impl Signal {
     }
 
     /// Linux's name, such as `SIGINT`; `SIGRTMIN` and `SIGRT_n` for the real-time ones.
+    #[expect(clippy::indexing_slicing, reason = "a signal is a number from 1 to 64, and the table has 64 names")]
     pub const fn name(self) -> &'static str {
         NAMES[self.index()]
     }
@@ -195,10 +196,10 @@ impl SignalSet {
 
     /// The set of these signals.
     pub const fn of(signals: &[Signal]) -> Self {
-        let (mut bits, mut i) = (0, 0);
-        while i < signals.len() {
-            bits |= 1 << signals[i].index();
-            i += 1;
+        let (mut bits, mut rest) = (0, signals);
+        while let [signal, others @ ..] = rest {
+            bits |= 1 << signal.index();
+            rest = others;
         }
         Self(bits)
     }

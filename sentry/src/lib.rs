@@ -21,7 +21,7 @@
 //! loader
 //! vfs mm aio
 //! wait
-//! clock config credentials error id_map interruption intervals profile self_ref sync tunables users
+//! clock config credentials error id_map interruption intervals profile self_ref slices sync tunables users
 //! ```
 //!
 //! `kernel` is outside of the floors: the object of a sandbox imports the modules whose state it contains, and any
@@ -42,7 +42,9 @@
     clippy::panic,
     clippy::unreachable,
     clippy::todo,
-    clippy::unimplemented
+    clippy::unimplemented,
+    clippy::indexing_slicing,
+    clippy::string_slice
 )]
 
 mod aio;
@@ -70,6 +72,7 @@ pub mod profile;
 pub mod sandbox;
 mod self_ref;
 mod signal;
+mod slices;
 #[cfg(test)]
 mod statics_tests;
 mod sync;

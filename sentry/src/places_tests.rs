@@ -12,8 +12,8 @@ fn without_place(line: &str) -> Vec<&str> {
     let code = line.split("//").next().unwrap_or_default();
     let mut found = Vec::new();
     for (at, _) in code.match_indices("Errno::E") {
-        let (before, number) = (&code[..at], &code[at..]);
-        let end = number["Errno::".len()..].find(|c: char| !c.is_ascii_alphanumeric()).map(|n| n + "Errno::".len());
+        let (before, number) = code.split_at(at);
+        let end = number.char_indices().skip("Errno::".len()).find(|(_, c)| !c.is_ascii_alphanumeric()).map(|(n, _)| n);
         let (number, after) = number.split_at(end.unwrap_or(number.len()));
         let made =
             ["return Err(", "ok_or(", "unwrap_or(", "map_err(|_| ", "break Err("].iter().any(|it| before.ends_with(it))

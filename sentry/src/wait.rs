@@ -74,8 +74,7 @@ impl Entries {
         let Ok(at) = self.list.binary_search_by_key(&id, |entry| entry.id) else { return };
         if self.list.len() <= FEW || at + 1 == self.list.len() {
             self.list.remove(at);
-        } else {
-            let entry = &mut self.list[at];
+        } else if let Some(entry) = self.list.get_mut(at) {
             (entry.events, entry.waiter) = (PollEvents::empty(), Weak::<Parker>::new());
             self.gone += 1;
         }
@@ -92,7 +91,7 @@ impl Entries {
     /// The entries for one of the events, from an ID on.
     fn matching(&self, events: PollEvents, from: u64) -> impl Iterator<Item = &Entry> {
         let first = if from == 0 { 0 } else { self.list.partition_point(|entry| entry.id < from) };
-        self.list[first..].iter().filter(move |entry| entry.events.intersects(events))
+        self.list.iter().skip(first).filter(move |entry| entry.events.intersects(events))
     }
 }
 

@@ -9,6 +9,7 @@ use amber_abi::stat::{Device, FileType};
 use amber_abi::xattr::XATTR_ACL_ACCESS;
 
 use crate::interruption::check_killed;
+use crate::slices::{at_most_mut, filled};
 use crate::vfs::{DirectoryEntry, DirectorySink, Inode, NewInode, SetAttributes, SetTime};
 
 /// The number of bytes copied at a time.
@@ -98,14 +99,14 @@ fn content(from: &Arc<dyn Inode>, to: &Arc<dyn Inode>, len: u64) -> Result<(), E
             Err(Errno::ENXIO) => break,
             Err(_) => at,
         };
-        let want = buffer.len().min((len - at) as usize);
-        let got = source.read_at(&mut buffer[..want], at)?;
+        let got = source.read_at(at_most_mut(&mut buffer, (len - at) as usize), at)?;
         if got == 0 {
             break;
         }
+        let data = filled(&buffer, got)?;
         let mut done = 0;
-        while done < got {
-            done += target.write_at(&buffer[done..got], at + done as u64)?;
+        while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+            done += target.write_at(rest, at + done as u64)?;
         }
         at += got as u64;
     }

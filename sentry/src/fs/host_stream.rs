@@ -16,6 +16,7 @@ use amber_platform::GuestMemory;
 use crate::error::SysResult;
 use crate::fs::hostfs::{Descriptor, HostPages, metadata_of};
 use crate::mm::{Mappable, PageCache, PageCaches};
+use crate::slices::at_most;
 use crate::vfs::anon::AnonymousFs;
 use crate::vfs::sigio::SignalIo;
 use crate::vfs::{Caller, File, FileDescription, FileSystem, Inode, Metadata, OwnPosition, SetAttributes, Vfs};
@@ -137,7 +138,7 @@ impl File for HostStream {
             return Err(Errno::EAGAIN.here());
         }
         // A writable pipe accepts PIPE_BUF bytes without blocking; more could block.
-        host::write(self.file.as_fd(), &buf[..buf.len().min(4096)])
+        host::write(self.file.as_fd(), at_most(buf, 4096))
     }
 
     fn is_seekable(&self) -> bool {

@@ -109,13 +109,13 @@ pub(crate) fn requeue_pi(ctx: &TaskContext, request: Requeue) -> Result<u64, Err
         if !chosen.iter().all(fits) {
             return Err(Errno::EINVAL.here());
         }
-        let Some(first) = chosen.first() else { return Ok(0) };
+        let Some((first, others)) = chosen.split_first() else { return Ok(0) };
         let mut rest = &chosen[..];
         let mut count = 0;
         let owner = match attempt(pair.two(), &two, word, first.tid, chosen.len() > 1)? {
             Attempt::Taken => {
                 pair.one().wake(&one, first, &mut garbage);
-                rest = &chosen[1..];
+                rest = others;
                 count = 1;
                 first.tid
             }

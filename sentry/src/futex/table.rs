@@ -250,16 +250,21 @@ impl FutexTable {
         self.hasher.hash_one(key) as usize % SHARDS
     }
 
+    #[expect(clippy::indexing_slicing, reason = "`index` is below the number of shards")]
+    fn shard(&self, index: usize) -> &Mutex<Shard> {
+        &self.shards[index]
+    }
+
     /// Locks the shard of a key.
     pub(crate) fn lock(&self, key: &Key) -> MutexGuard<'_, Shard> {
-        self.shards[self.index(key)].lock()
+        self.shard(self.index(key)).lock()
     }
 
     /// Locks the shards of two keys. They are always taken in the order of the table, so no circle can arise.
     pub(crate) fn lock_two(&self, one: &Key, two: &Key) -> Pair<'_> {
         let (one, two) = (self.index(one), self.index(two));
-        let first = self.shards[one.min(two)].lock();
-        let second = (one != two).then(|| self.shards[one.max(two)].lock_beside());
+        let first = self.shard(one.min(two)).lock();
+        let second = (one != two).then(|| self.shard(one.max(two)).lock_beside());
         Pair { first, second, swapped: one > two }
     }
 

@@ -161,11 +161,11 @@ pub(super) fn read_full(
     buf: &mut [u8],
 ) -> Result<usize, Errno> {
     let mut done = 0;
-    while done < buf.len() {
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let at = offset.checked_add(done as u64).ok_or_else(|| Errno::EINVAL.here())?;
-        match read(at, &mut buf[done..])? {
+        match read(at, rest)? {
             0 => break,
-            n => done += n.min(buf.len() - done),
+            n => done += n.min(rest.len()),
         }
     }
     Ok(done)

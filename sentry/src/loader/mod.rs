@@ -188,8 +188,7 @@ impl Program {
         if path.pop() != Some(0) {
             return Err(Errno::ENOEXEC.here());
         }
-        let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
-        let file = open(&path[..end])?;
+        let file = open(path.split(|&byte| byte == 0).next().unwrap_or_default())?;
         let image = read_image(&file, limit).map_err(|errno| match errno {
             Errno::ENOEXEC => Errno::ELIBBAD.here(),
             other => other,

@@ -28,29 +28,19 @@ fn ends_word(byte: u8) -> bool {
 /// # Errors
 /// `ENOEXEC` if no interpreter is named, or its name does not end within the head.
 pub(super) fn parse(head: &[u8; HEAD]) -> Result<Option<Shebang>, Errno> {
-    let Some(line) = head.strip_prefix(b"#!") else { return Ok(None) };
-    let line = match line.iter().position(|&byte| byte == b'\n') {
-        Some(end) => &line[..end],
-        None => {
-            // A line cut off is accepted if the interpreter's name is whole.
-            let start = line.iter().position(|&byte| !is_blank(byte)).ok_or_else(|| Errno::ENOEXEC.here())?;
-            let whole = line[start..].iter().any(|&byte| ends_word(byte));
-            if !whole {
-                return Err(Errno::ENOEXEC.here());
-            }
-            &line[..line.len() - 1]
-        }
-    };
-    let line = match line.iter().position(|&byte| byte == 0) {
-        Some(end) => &line[..end],
-        None => line,
-    };
-    let line = line.trim_ascii_end_blank();
+    let Some(text) = head.strip_prefix(b"#!") else { return Ok(None) };
+    let whole = text.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+    let (last, line) = whole.split_last().ok_or_else(|| Errno::ENOEXEC.here())?;
+    // A line cut off is accepted if the interpreter's name is whole.
+    if *last != b'\n' && !whole.iter().skip_while(|&&byte| is_blank(byte)).any(|&byte| ends_word(byte)) {
+        return Err(Errno::ENOEXEC.here());
+    }
+    let line = line.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii_end_blank();
     let start = line.iter().position(|&byte| !is_blank(byte)).ok_or_else(|| Errno::ENOEXEC.here())?;
-    let words = &line[start..];
+    let (_, words) = line.split_at(start);
     let end = words.iter().position(|&byte| is_blank(byte)).unwrap_or(words.len());
     let (interpreter, rest) = words.split_at(end);
-    let argument = rest.iter().position(|&byte| !is_blank(byte)).map(|at| rest[at..].to_vec());
+    let argument = rest.iter().position(|&byte| !is_blank(byte)).map(|at| rest.split_at(at).1.to_vec());
     Ok(Some(Shebang { interpreter: interpreter.to_vec(), argument }))
 }
 
@@ -61,8 +51,13 @@ trait TrimBlank {
 
 impl TrimBlank for [u8] {
     fn trim_ascii_end_blank(&self) -> &[u8] {
-        let end = self.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |at| at + 1);
-        &self[..end]
+        let mut rest = self;
+        while let [head @ .., last] = rest
+            && is_blank(*last)
+        {
+            rest = head;
+        }
+        rest
     }
 }
 

@@ -219,26 +219,27 @@ impl Vdso {
     }
 
     fn calibrate(&self, calibration: &mut Calibration) {
-        let now = CLOCKS.map(Sample::take);
-        let [Some(rate), Some(raw_rate)] = [0, 1].map(|i| now[i].rate_since(&calibration.anchors[i])) else { return };
-        let elapsed = now[0].time - calibration.anchors[0].time;
+        let [now, raw] = CLOCKS.map(Sample::take);
+        let [anchor, raw_anchor] = &calibration.anchors;
+        let (Some(rate), Some(raw_rate)) = (now.rate_since(anchor), raw.rate_since(raw_anchor)) else { return };
+        let elapsed = now.time - anchor.time;
         // The error of the rate shrinks with the time it was measured over, and so may the span grow.
         let valid = elapsed.saturating_mul(2).min(LONGEST);
         let span = ((u128::from(valid) << 32) / u128::from(rate.max(1))) as u64;
-        let counter = now[0].counter;
+        let counter = now.counter;
         let known = calibration.published;
         let shown = |course: fn(&Parameters) -> &Course| known.map(|known| known.latest(course(&known), counter));
         let parameters = Parameters {
             counter,
             span,
-            monotonic: Course::onwards(now[0], rate, counter, shown(|known| &known.monotonic), valid),
-            raw: Course::onwards(now[1], raw_rate, counter, shown(|known| &known.raw), valid),
+            monotonic: Course::onwards(now, rate, counter, shown(|known| &known.monotonic), valid),
+            raw: Course::onwards(raw, raw_rate, counter, shown(|known| &known.raw), valid),
             realtime: Distance::measure(Clock::Realtime, known.map(|parameters| parameters.realtime)),
             boottime: Distance::measure(Clock::Boottime, known.map(|parameters| parameters.boottime)),
             tai: Distance::measure(Clock::Tai, known.map(|parameters| parameters.tai)),
         };
         if elapsed >= LONGEST {
-            calibration.anchors = now;
+            calibration.anchors = [now, raw];
         }
         calibration.published = Some(parameters);
         self.publish(&parameters);

@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::manager::{MemoryManager, State};
 use super::vma::VmaFlags;
 use crate::mm::Mappable;
+use crate::slices::{at_most, at_most_mut};
 
 /// Whether the protection of the VMA applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,13 +131,13 @@ impl MemoryManager {
     fn read_with(&self, address: u64, buf: &mut [u8], force: Force) -> usize {
         self.with(|state| {
             let mut done = 0;
-            while done < buf.len() {
+            while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
                 let Ok((offset, run)) = self.extent(state, address.wrapping_add(done as u64), false, force) else {
                     break;
                 };
-                let len = (buf.len() - done).min(run as usize);
-                self.memory.read(offset, &mut buf[done..done + len]);
-                done += len;
+                let part = at_most_mut(rest, run as usize);
+                self.memory.read(offset, part);
+                done += part.len();
             }
             done
         })
@@ -145,13 +146,13 @@ impl MemoryManager {
     fn write_with(&self, address: u64, buf: &[u8], force: Force) -> usize {
         self.with(|state| {
             let mut done = 0;
-            while done < buf.len() {
+            while let Some(rest) = buf.get(done..).filter(|rest| !rest.is_empty()) {
                 let Ok((offset, run)) = self.extent(state, address.wrapping_add(done as u64), true, force) else {
                     break;
                 };
-                let len = (buf.len() - done).min(run as usize);
-                self.memory.write(offset, &buf[done..done + len]);
-                done += len;
+                let part = at_most(rest, run as usize);
+                self.memory.write(offset, part);
+                done += part.len();
             }
             done
         })

@@ -25,7 +25,7 @@ impl PrecopyBlocks {
             Some((_, forks)) => *forks = FORKS,
             None => {
                 if self.blocks.len() == MOST
-                    && let Some(oldest) = (0..MOST).min_by_key(|&at| self.blocks[at].1)
+                    && let Some((oldest, _)) = self.blocks.iter().enumerate().min_by_key(|(_, (_, forks))| *forks)
                 {
                     self.blocks.swap_remove(oldest);
                 }

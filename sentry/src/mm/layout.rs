@@ -22,12 +22,9 @@ pub(crate) struct Randomness {
 impl Randomness {
     /// Takes the bits from random bytes.
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
-        let word = |at: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[at * 8..at * 8 + 8]);
-            u64::from_le_bytes(word)
-        };
-        Randomness { mmap: word(0), stack: word(1), heap: word(2), program: word(3) }
+        let words: [[u8; 8]; 4] = zerocopy::transmute!(bytes);
+        let [mmap, stack, heap, program] = words.map(u64::from_le_bytes);
+        Randomness { mmap, stack, heap, program }
     }
 
     /// Offset of the mmap area in bytes (28 bits of pages).

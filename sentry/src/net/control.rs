@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::net::options::Values;
 use crate::net::unix::SocketsInFlight;
+use crate::slices::at_most;
 use crate::task::pidfd::PidFd;
 use crate::task::{Task, TaskContext, ThreadGroup};
 use crate::users::{Counted, UserCharge};
@@ -253,7 +254,7 @@ impl Outbox<'_> {
             self.flags |= MessageFlags::MSG_CTRUNC;
         }
         let header = Cmsghdr { cmsg_len: len as u64, cmsg_level: level, cmsg_type: kind };
-        let bytes = [header.as_bytes(), &data[..len - head]].concat();
+        let bytes = [header.as_bytes(), at_most(data, len - head)].concat();
         if self.ctx.write_bytes(self.address.wrapping_add(self.used as u64), &bytes).is_err() {
             return false;
         }

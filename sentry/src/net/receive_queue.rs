@@ -7,6 +7,7 @@ use amber_abi::socket::MessageFlags;
 
 use crate::net::control::Control;
 use crate::net::socket::Received;
+use crate::slices::copy_fitting;
 
 /// The overhead charged for a message, so that empty ones fill a buffer too, about as on Linux.
 const OVERHEAD: usize = 767;
@@ -78,7 +79,7 @@ impl Packet {
     }
 
     fn rest(&self) -> &[u8] {
-        &self.data[self.start..]
+        self.data.get(self.start..).unwrap_or_default()
     }
 
     fn cost(&self) -> usize {
@@ -173,8 +174,7 @@ impl ReceiveQueue {
         let packet = self.packets.get(at)?;
         let full_len = packet.rest().len();
         let rest = packet.rest().get(skip..).unwrap_or_default();
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
+        let len = copy_fitting(rest, buf);
         let flags = if len < rest.len() { MessageFlags::MSG_TRUNC } else { MessageFlags::empty() };
         if how.peek {
             let (address, control) = (packet.address.clone(), packet.control.peek());
@@ -194,7 +194,7 @@ impl ReceiveQueue {
         let mut received = Received::default();
         let mut skip = if how.peek { how.skip } else { 0 };
         let mut at = 0;
-        while received.len < buf.len() {
+        while let Some(left) = buf.get_mut(received.len..).filter(|left| !left.is_empty()) {
             let Some(packet) = self.packets.get_mut(at) else { break };
             if skip > 0 && skip >= packet.rest().len() {
                 skip -= packet.rest().len();
@@ -204,9 +204,7 @@ impl ReceiveQueue {
             if received.len > 0 && how.by_sender && !packet.control.is_of_sender(&received.control) {
                 break;
             }
-            let rest = &packet.rest()[skip..];
-            let len = rest.len().min(buf.len() - received.len);
-            buf[received.len..received.len + len].copy_from_slice(&rest[..len]);
+            let len = copy_fitting(packet.rest().get(skip..).unwrap_or_default(), left);
             // Data after descriptors is received separately.
             let has_files = !packet.control.has_no_files();
             if received.len == 0 || has_files {

@@ -6,6 +6,7 @@ use amber_abi::socket::MessageFlags;
 use crate::net::control::Control;
 use crate::net::receive_queue::{ReceiveQueue, RecvFlags};
 use crate::net::socket::Received;
+use crate::slices::at_most_mut;
 
 /// An urgent byte.
 struct Urgent {
@@ -91,15 +92,9 @@ impl ByteStream {
             }
             Some(mark) if how.peek => match mark.checked_sub(how.skip) {
                 Some(0) | None => self.take_bytes(buf, how),
-                Some(len) => {
-                    let len = buf.len().min(len);
-                    self.take_bytes(&mut buf[..len], how)
-                }
+                Some(len) => self.take_bytes(at_most_mut(buf, len), how),
             },
-            Some(mark) => {
-                let len = buf.len().min(mark);
-                self.take_bytes(&mut buf[..len], how)
-            }
+            Some(mark) => self.take_bytes(at_most_mut(buf, mark), how),
             None => self.take_bytes(buf, how),
         }
     }

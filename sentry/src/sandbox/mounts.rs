@@ -298,13 +298,13 @@ fn prepare(namespace: &Arc<MountNamespace>, target: &[u8], kind: FileType) -> Re
     loop {
         let rest = target.get(end..).unwrap_or_default();
         let slashes = rest.iter().take_while(|&&b| b == b'/').count();
-        let name = rest[slashes..].iter().take_while(|&&b| b != b'/').count();
+        let name = rest.iter().skip(slashes).take_while(|&&b| b != b'/').count();
         if name == 0 {
             return scope.resolve(if target.is_empty() { b"/" } else { target }, true);
         }
         end += slashes + name;
-        let is_last = target[end..].iter().all(|&b| b == b'/');
-        let prefix = &target[..end];
+        let (prefix, rest) = target.split_at(end);
+        let is_last = rest.iter().all(|&b| b == b'/');
         match scope.resolve(prefix, true) {
             Ok(_) => {}
             Err(Errno::ENOENT) => {

@@ -17,19 +17,24 @@ impl Default for SignalActions {
 }
 
 impl SignalActions {
+    #[expect(clippy::indexing_slicing, reason = "the table has an action for each signal")]
+    fn with<T>(&self, signal: Signal, work: impl FnOnce(&mut SigAction) -> T) -> T {
+        work(&mut self.actions.lock()[signal.index()])
+    }
+
     /// The action for a signal.
     pub(crate) fn get(&self, signal: Signal) -> SigAction {
-        self.actions.lock()[signal.index()]
+        self.with(signal, |action| *action)
     }
 
     /// Sets the action for a signal and returns the old one.
     pub(crate) fn replace(&self, signal: Signal, action: SigAction) -> SigAction {
-        std::mem::replace(&mut self.actions.lock()[signal.index()], action)
+        self.with(signal, |old| std::mem::replace(old, action))
     }
 
     /// Resets the action for a signal to the default (`SA_RESETHAND`).
     pub(crate) fn reset_handler(&self, signal: Signal) {
-        self.actions.lock()[signal.index()].sa_handler = SIG_DFL;
+        self.with(signal, |action| action.sa_handler = SIG_DFL);
     }
 
     /// A copy for a child that does not share the actions.
@@ -60,7 +65,8 @@ impl SignalActions {
     /// The explicitly ignored signals and those with a handler, as in `/proc/PID/status`.
     pub(crate) fn ignored_and_caught(&self) -> (SignalSet, SignalSet) {
         let actions = self.actions.lock();
-        let with = |test: fn(u64) -> bool| Signal::all().filter(|s| test(actions[s.index()].sa_handler)).collect();
+        let all = || Signal::all().zip(actions.iter());
+        let with = |test: fn(u64) -> bool| all().filter(|(_, a)| test(a.sa_handler)).map(|(s, _)| s).collect();
         (with(|h| h == SIG_IGN), with(|h| h != SIG_IGN && h != SIG_DFL))
     }
 

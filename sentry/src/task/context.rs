@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::error::{Restart, Resume};
 use crate::mm::MemoryManager;
 use crate::signal::retarget_pending;
+use crate::slices::{at_most, at_most_mut, filled};
 use crate::sync::assert_none_held;
 use crate::syscalls::set_constant_results;
 use crate::task::thread_pool::Worker;
@@ -277,9 +278,10 @@ impl TaskContext {
             let at = address.checked_add(len as u64).ok_or_else(|| Errno::EFAULT.here())?;
             // Stops at the end of an aligned block, so that a string just before unmapped memory is read in full.
             let want = (256 - (at % 256) as usize).min(most - len);
-            let got = mm.read_partial(at, &mut chunk[..want]);
-            let end = chunk[..got].iter().position(|&b| b == 0);
-            let part = &chunk[..end.unwrap_or(got)];
+            let got = mm.read_partial(at, at_most_mut(&mut chunk, want));
+            let part = filled(&chunk, got)?;
+            let end = part.iter().position(|&b| b == 0);
+            let part = at_most(part, end.unwrap_or(got));
             self.kernel().mm.frames.reserve(text, part.len())?;
             text.extend_from_slice(part);
             if end.is_some() {

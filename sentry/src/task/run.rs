@@ -10,6 +10,7 @@ use amber_platform::{Access, Context, PlatformError, Trap};
 use crate::error::SysError;
 use crate::mm::Fault;
 use crate::signal::{Outcome, deliver_pending, force_fault};
+use crate::slices::at_most;
 use crate::syscalls;
 use crate::task::clone::Start;
 use crate::task::context::LastFault;
@@ -186,7 +187,7 @@ fn forbidden_by_key(ctx: &mut TaskContext, address: u64) {
 fn was_store(ctx: &TaskContext, address: u64) -> bool {
     let mut code = [0; instruction::MOST_BYTES];
     let got = ctx.mm().read_partial(ctx.registers.rip, &mut code);
-    instruction::stores_at(&code[..got], &ctx.registers, address)
+    instruction::stores_at(at_most(&code, got), &ctx.registers, address)
 }
 
 /// The exception vector for a signal.

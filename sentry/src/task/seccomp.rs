@@ -44,10 +44,12 @@ impl Filter {
             return Err(Errno::ENOMEM.here());
         }
         let mut allowed = [0; KNOWN / 64];
-        for number in 0..KNOWN as u32 {
-            let before = previous.as_ref().is_none_or(|filter| filter.always_allows(number));
-            if before && allows_always(&program, number) {
-                allowed[number as usize / 64] |= 1 << (number % 64);
+        for (word, first) in allowed.iter_mut().zip((0..).step_by(64)) {
+            for number in first..first + 64 {
+                let before = previous.as_ref().is_none_or(|filter| filter.always_allows(number));
+                if before && allows_always(&program, number) {
+                    *word |= 1 << (number % 64);
+                }
             }
         }
         Ok(Arc::new(Filter { program, previous, allowed, count: count + 1, cost }))

@@ -92,13 +92,12 @@ fn rules(own: &[&SeccompRule], default: u32) -> Code {
 
 /// Selects among ranges of numbers by binary search; each ends where the next begins.
 fn choose(ranges: &[(u32, Code)]) -> Code {
-    match ranges {
-        [] => Code::new(),
-        [(_, code)] => code.clone(),
-        _ => {
-            let (below, above) = ranges.split_at(ranges.len() / 2);
-            let (middle, left) = (above[0].0, choose(below));
-            let mut code = vec![branch(BPF_JGE, middle, 0, 1), op(BPF_JMP | BPF_JA, 0, 0, left.len() as u32)];
+    match ranges.split_at(ranges.len() / 2) {
+        (_, []) => Code::new(),
+        ([], [(_, code), ..]) => code.clone(),
+        (below, above @ [(middle, _), ..]) => {
+            let left = choose(below);
+            let mut code = vec![branch(BPF_JGE, *middle, 0, 1), op(BPF_JMP | BPF_JA, 0, 0, left.len() as u32)];
             code.extend(left);
             code.extend(choose(above));
             code

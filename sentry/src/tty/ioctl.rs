@@ -247,8 +247,8 @@ fn control_flow(pty: &Pty, action: u64) -> Result<(), Errno> {
         TCOON => fed = Some(state.set_stopped_by_program(false)),
         // Stopping input sends the stop character to the other side.
         flow @ (TCIOFF | TCION) => {
-            let key = if flow == TCIOFF { VSTOP } else { VSTART };
-            let character = state.discipline.termios().c_cc[key];
+            let keys = state.discipline.termios().c_cc;
+            let character = if flow == TCIOFF { keys[VSTOP] } else { keys[VSTART] };
             if character != 0 {
                 state.send(character);
             }

@@ -220,7 +220,11 @@ pub(crate) fn check_create_existing(
         FileType::Regular => tunables.protected_regular.get(),
         _ => 0,
     };
-    let writers = [0, 0o002, 0o022][level.clamp(0, 2) as usize];
+    let writers = match level {
+        ..=0 => 0,
+        1 => 0o002,
+        2.. => 0o022,
+    };
     let shared = directory.permissions & STICKY != 0 && directory.permissions & writers != 0;
     let is_of_directory = owner == directory.uid && owner != UNMAPPED;
     if shared && owner != credentials.fsuid && !is_of_directory {

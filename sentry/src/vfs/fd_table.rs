@@ -57,12 +57,12 @@ impl Slots {
         let words = self.taken.iter().rposition(|&bits| bits != 0).map_or(0, |last| last + 1);
         let len = self.list.len().min(words * 64);
         let mut copy = Slots { list: memory.list(len)?, taken: memory.list(words)?, full: self.full };
-        copy.taken.extend_from_slice(&self.taken[..words]);
-        for (index, slot) in self.list[..len].iter().enumerate() {
+        copy.taken.extend(self.taken.iter().take(words));
+        for (index, slot) in self.list.iter().take(len).enumerate() {
             let reserved = matches!(slot, Slot::Reserved);
             copy.list.push(if reserved { Slot::Free } else { slot.clone() });
-            if reserved {
-                copy.taken[index / 64] &= !(1 << (index % 64));
+            if reserved && let Some(word) = copy.taken.get_mut(index / 64) {
+                *word &= !(1 << (index % 64));
                 copy.full = copy.full.min(index / 64);
             }
         }
@@ -70,6 +70,7 @@ impl Slots {
     }
 
     /// Fills a slot and returns its old content.
+    #[expect(clippy::indexing_slicing, reason = "the slots and the bit map are made long enough first")]
     fn put(&mut self, index: usize, slot: Slot) -> Slot {
         let (word, bit) = (index / 64, 1 << (index % 64));
         if index >= self.list.len() {
@@ -87,10 +88,10 @@ impl Slots {
 
     /// The numbers in use in a range. The bit map is used because a table can be long for a single number.
     fn taken_in(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
-        let words = range.start / 64..range.end.div_ceil(64).min(self.taken.len());
+        let words = self.taken.iter().enumerate().take(range.end.div_ceil(64)).skip(range.start / 64);
         words
-            .flat_map(move |word| {
-                let mut bits = self.taken[word];
+            .flat_map(|(word, &bits)| {
+                let mut bits = bits;
                 let next = move || {
                     let bit = bits.trailing_zeros() as usize;
                     bits &= bits.wrapping_sub(1);
@@ -112,9 +113,9 @@ impl Slots {
     /// The lowest free number that is at least `from`.
     fn lowest_free(&mut self, from: usize) -> usize {
         let start = self.full.max(from / 64);
-        for word in start..self.taken.len() {
+        for (word, taken) in self.taken.iter().enumerate().skip(start) {
             let before = if word == from / 64 { (1 << (from % 64)) - 1 } else { 0 };
-            let free = !(self.taken[word] | before);
+            let free = !(taken | before);
             if free != 0 {
                 return word * 64 + free.trailing_zeros() as usize;
             }

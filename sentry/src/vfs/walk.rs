@@ -105,6 +105,13 @@ struct Frame {
     at: usize,
 }
 
+impl Frame {
+    /// The text that is left.
+    fn rest(&self) -> &[u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+}
+
 /// A path walk in progress: a place, and the rest of the path and of the links being followed.
 pub(crate) struct Walk<'a> {
     scope: &'a Scope<'a>,
@@ -178,21 +185,21 @@ impl<'a> Walk<'a> {
     fn next(&mut self) -> Option<Last> {
         loop {
             let frame = self.frames.last_mut()?;
-            let slashes = frame.text[frame.at..].iter().take_while(|&&b| b == b'/').count();
+            let slashes = frame.rest().iter().take_while(|&&b| b == b'/').count();
             frame.at += slashes;
-            let rest = &frame.text[frame.at..];
-            if rest.is_empty() {
-                self.frames.pop();
-                continue;
-            }
-            let len = rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
-            let component = &rest[..len];
-            frame.at += len;
-            return Some(match component {
+            let component = frame.rest().split(|&b| b == b'/').next().unwrap_or_default();
+            let len = component.len();
+            let next = match component {
+                b"" => {
+                    self.frames.pop();
+                    continue;
+                }
                 b"." => Last::Dot,
                 b".." => Last::DotDot,
                 name => Last::Name(Rc::from(name)),
-            });
+            };
+            frame.at += len;
+            return Some(next);
         }
     }
 
@@ -200,7 +207,7 @@ impl<'a> Walk<'a> {
     fn rest(&self) -> (bool, bool) {
         let mut slashes = false;
         for frame in &self.frames {
-            let rest = &frame.text[frame.at..];
+            let rest = frame.rest();
             if rest.iter().any(|&b| b != b'/') {
                 return (true, true);
             }

@@ -7,6 +7,7 @@ use amber_abi::errno::Errno;
 use amber_abi::poll::PollEvents;
 
 use super::queue::Queue;
+use crate::slices::copy_fitting;
 use crate::task::current;
 use crate::vfs::{File, Inode};
 use crate::wait::WaitQueue;
@@ -36,9 +37,7 @@ impl File for MqFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let text = self.queue.text();
         let rest = usize::try_from(offset).ok().and_then(|at| text.as_bytes().get(at..)).unwrap_or_default();
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
-        Ok(len)
+        Ok(copy_fitting(rest, buf))
     }
 
     fn poll(&self) -> PollEvents {

@@ -178,7 +178,7 @@ impl File for MqDirectory {
         };
         all.sort_unstable();
         let start = all.partition_point(|(number, _)| *number <= from);
-        for (number, name) in &all[start..] {
+        for (number, name) in all.iter().skip(start) {
             let entry = DirectoryEntry { name, number: *number, kind: Some(FileType::Regular), next: *number };
             if !sink.add(entry) {
                 break;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::slices::{at_most, copy_fitting};
 use amber_abi::errno::Errno;
 
 /// Bytes in a page of the buffer.
@@ -22,12 +23,12 @@ impl Slot {
     /// A slot with at most a page of bytes, to which writes do not append.
     pub(crate) fn new(bytes: &[u8]) -> Slot {
         let mut data = Box::new([0; PAGE]);
-        let end = bytes.len().min(PAGE);
-        data[..end].copy_from_slice(&bytes[..end]);
+        let end = copy_fitting(bytes, &mut *data);
         Slot { data, start: 0, end, packet: false, open: false }
     }
 
     /// The unread bytes.
+    #[expect(clippy::indexing_slicing, reason = "`end` counts bytes that fit, and `start` does not exceed it")]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.data[self.start..self.end]
     }
@@ -39,8 +40,7 @@ impl Slot {
 
     /// A copy of the first `most` bytes, for tee(2) and for moving a part of a slot.
     pub(crate) fn copy(&self, most: usize) -> Slot {
-        let bytes = self.bytes();
-        let mut copy = Slot::new(&bytes[..bytes.len().min(most)]);
+        let mut copy = Slot::new(at_most(self.bytes(), most));
         copy.packet = self.packet;
         copy
     }
@@ -103,18 +103,18 @@ impl Ring {
         if fragment != 0
             && let Some(last) = self.slots.back_mut()
             && last.open
-            && last.end + fragment <= PAGE
+            && let Some(place) = last.data.get_mut(last.end..last.end + fragment)
         {
             let (head, tail) = buf.split_at(fragment);
-            last.data[last.end..last.end + fragment].copy_from_slice(head);
+            place.copy_from_slice(head);
             last.end += fragment;
             rest = tail;
         }
         while !rest.is_empty() && !self.is_full() {
             let (head, tail) = rest.split_at(rest.len().min(PAGE));
             let mut data = self.spare.pop().unwrap_or_else(|| Box::new([0; PAGE]));
-            data[..head.len()].copy_from_slice(head);
-            self.slots.push_back(Slot { data, start: 0, end: head.len(), packet: packets, open: !packets });
+            let end = copy_fitting(head, &mut *data);
+            self.slots.push_back(Slot { data, start: 0, end, packet: packets, open: !packets });
             rest = tail;
         }
         buf.len() - rest.len()
@@ -123,10 +123,9 @@ impl Ring {
     /// Reads bytes and returns their number. A packet ends the read.
     pub(crate) fn read(&mut self, buf: &mut [u8]) -> usize {
         let mut done = 0;
-        while done < buf.len() {
+        while let Some(left) = buf.get_mut(done..).filter(|left| !left.is_empty()) {
             let Some(slot) = self.slots.front_mut() else { break };
-            let count = slot.bytes().len().min(buf.len() - done);
-            buf[done..done + count].copy_from_slice(&slot.bytes()[..count]);
+            let count = copy_fitting(slot.bytes(), left);
             done += count;
             slot.consume(count);
             let packet = slot.packet;

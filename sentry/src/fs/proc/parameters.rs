@@ -225,8 +225,10 @@ fn set_printk(kernel: &Kernel, text: &[u8]) -> Result<(), Errno> {
 fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    bytes.iter().enumerate().fold(String::new(), |text, (at, byte)| {
+        let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+        format!("{text}{dash}{byte:02x}")
+    })
 }
 
 fn fresh_uuid() -> String {

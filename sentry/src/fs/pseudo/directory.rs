@@ -57,7 +57,7 @@ impl File for PseudoDirectory {
             }
         };
         let start = list.partition_point(|listed| LISTED + listed.cookie <= from);
-        for listed in &list[start..] {
+        for listed in list.iter().skip(start) {
             if !add(&listed.name, listed.entry.kind(), LISTED + listed.cookie) {
                 break;
             }

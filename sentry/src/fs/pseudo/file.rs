@@ -7,6 +7,7 @@ use amber_abi::errno::Errno;
 
 use super::entry::{Store, Text};
 use super::{PseudoInode, Query, Reader};
+use crate::slices::copy_fitting;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode};
 
@@ -53,9 +54,7 @@ impl File for TextFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let text = self.content(offset == 0)?;
         let rest = usize::try_from(offset).ok().and_then(|at| text.get(at..)).unwrap_or_default();
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
-        Ok(len)
+        Ok(copy_fitting(rest, buf))
     }
 
     fn write_at(&self, buf: &[u8], _: u64) -> Result<usize, Errno> {

@@ -7,6 +7,7 @@ use amber_abi::errno::Errno;
 
 use super::{PseudoInode, Query, Reader};
 use crate::interruption::check_killed;
+use crate::slices::copy_fitting;
 use crate::sync::{Mutex, Rank};
 use crate::vfs::{File, Inode};
 
@@ -81,11 +82,7 @@ impl Progress {
         while let Some(left) = buf.get_mut(done..).filter(|left| !left.is_empty()) {
             let at = usize::try_from(offset + done as u64 - self.start).map_err(|_| Errno::EINVAL.here())?;
             match self.piece.get(at..).filter(|rest| !rest.is_empty()) {
-                Some(rest) => {
-                    let len = rest.len().min(left.len());
-                    left[..len].copy_from_slice(&rest[..len]);
-                    done += len;
-                }
+                Some(rest) => done += copy_fitting(rest, left),
                 None if self.ended => break,
                 None => match self.advance(query) {
                     // The bytes already read are returned; the next read returns the error.

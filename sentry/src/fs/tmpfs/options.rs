@@ -78,8 +78,8 @@ fn limit(value: u64) -> Option<u64> {
 }
 
 fn scaled(text: &str) -> Result<u64, Errno> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &text[digits.len()..] {
+    let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let shift = match unit {
         "" => 0,
         "k" | "K" => 10,
         "m" | "M" => 20,

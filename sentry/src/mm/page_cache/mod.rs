@@ -181,10 +181,10 @@ impl PageCache {
                 self.fill(&mut state, page)?;
             }
             let (place, run) = state.run(at, want as u64 - done as u64);
-            let part = done..done + run as usize;
+            let part = buf.get_mut(done..done + run as usize).ok_or_else(|| Errno::EIO.here())?;
             match place {
-                Some(place) => self.memory.read(place, &mut buf[part]),
-                None => buf[part].fill(0),
+                Some(place) => self.memory.read(place, part),
+                None => part.fill(0),
             }
             done += run as usize;
         }
@@ -217,7 +217,8 @@ impl PageCache {
             }
             let len = (page + PAGE_SIZE - at).min((buf.len() - done) as u64);
             let (Some(place), _) = state.run(at, len) else { return Err(Errno::EIO.here()) };
-            self.memory.write(place, &buf[done..done + len as usize]);
+            let part = buf.get(done..done + len as usize).ok_or_else(|| Errno::EIO.here())?;
+            self.memory.write(place, part);
             state.mark_dirty(page, self.source.is_some());
             done += len as usize;
         }

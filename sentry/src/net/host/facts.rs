@@ -23,6 +23,7 @@ use super::{Sockets, open};
 use crate::credentials::Credentials;
 use crate::interruption::check_killed;
 use crate::net::inet::{Lines, Oracle, Parameters, Watch};
+use crate::slices::filled;
 
 /// The socket tables of `/proc/net`, whose lines contain owners and inodes.
 const TABLES: [&str; 10] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6"];
@@ -179,7 +180,7 @@ impl Oracle for HostFacts {
                 Err(Errno::EINTR) => return Ok(true),
                 len => len?,
             };
-            for part in piece[..len].split_inclusive(|&byte| byte == b'\n') {
+            for part in filled(&piece, len)?.split_inclusive(|&byte| byte == b'\n') {
                 line.extend_from_slice(part);
                 if line.ends_with(b"\n") {
                     text.append(&mut change(&line, &own));

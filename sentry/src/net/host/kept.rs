@@ -324,7 +324,7 @@ impl HostSocket {
 /// The key of a membership: a `struct packet_mreq` up to the end of its address (packet(7)).
 fn membership(value: &[u8]) -> Box<[u8]> {
     const ADDRESS: usize = 8;
-    let len = value.get(6..ADDRESS).map_or(0, |bytes| usize::from(u16::from_ne_bytes([bytes[0], bytes[1]])));
+    let len = value.get(6..).and_then(|rest| rest.first_chunk()).map_or(0, |len| u16::from_ne_bytes(*len).into());
     value.get(..ADDRESS + len).unwrap_or(value).into()
 }
 

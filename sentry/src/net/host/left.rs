@@ -83,7 +83,7 @@ impl LeftPrograms {
 impl HostSocket {
     pub(super) fn port(&self) -> Port {
         let address = self.local_address();
-        (self.kind(), address.get(2..4).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])))
+        (self.kind(), address.get(2..).and_then(|rest| rest.first_chunk()).map_or(0, |port| u16::from_be_bytes(*port)))
     }
 
     /// Keeps the charge of the program of a socket that the guest closes, since other sockets may use it.

@@ -262,9 +262,9 @@ impl Socket for HostSocket {
             return Err(Errno::EINVAL.here());
         }
         let has_ports = self.identity.0 != AddressFamily::AF_PACKET && self.identity.1 != SocketKind::SOCK_RAW;
-        if let (Some(port), true) = (address.get(2..4), has_ports) {
+        if let (Some(port), true) = (address.get(2..).and_then(|rest| rest.first_chunk()), has_ports) {
             // The host would check Amber's privileges.
-            check_port(ctx, u16::from_be_bytes([port[0], port[1]]))?;
+            check_port(ctx, u16::from_be_bytes(*port))?;
         }
         self.kept.moving(|| host::bind(self.fd(), address))
     }

@@ -71,16 +71,20 @@ pub(crate) fn parse(family: AddressFamily, bytes: &[u8]) -> Result<Endpoint, Err
     if family_of(bytes)? != family {
         return Err(Errno::EAFNOSUPPORT.here());
     }
-    let wrong = |_| Errno::EINVAL.here();
     if family == AddressFamily::AF_INET {
         let (address, _) = SockaddrIn::read_from_prefix(bytes).map_err(|_| Errno::EINVAL.here())?;
         let ip = IpAddr::V4(Ipv4Addr::from(address.sin_addr));
         return Ok(Endpoint { ip, port: u16::from_be_bytes(address.sin_port) });
     }
-    let port = u16::from_be_bytes(bytes[2..4].try_into().map_err(wrong)?);
-    let octets: [u8; 16] = bytes[8..24].try_into().map_err(wrong)?;
-    let ip = Ipv6Addr::from(octets);
-    Ok(Endpoint { ip: ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), port })
+    let port = bytes.get(2..).and_then(|rest| rest.first_chunk()).ok_or_else(|| Errno::EINVAL.here())?;
+    let octets = bytes.get(8..).and_then(|rest| rest.first_chunk::<16>()).ok_or_else(|| Errno::EINVAL.here())?;
+    let ip = Ipv6Addr::from(*octets);
+    Ok(Endpoint { ip: ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), port: u16::from_be_bytes(*port) })
+}
+
+/// A copy of a socket address with another family.
+pub(crate) fn with_family(family: AddressFamily, bytes: &[u8]) -> Vec<u8> {
+    [&family.raw().to_ne_bytes(), bytes.get(2..).unwrap_or_default()].concat()
 }
 
 /// Whether a socket may be bound to the address: it is local, multicast, broadcast or unspecified.

@@ -10,6 +10,7 @@ use amber_abi::socket::AddressFamily;
 
 use super::{Endpoint, Knowledge};
 use crate::error::SysResult;
+use crate::slices::copy_fitting;
 use crate::vfs::Caller;
 
 /// A network interface.
@@ -63,8 +64,7 @@ impl Interface {
 
     fn named(&self) -> [u8; 16] {
         let mut name = [0; 16];
-        let len = self.name.len().min(15);
-        name[..len].copy_from_slice(&self.name.as_bytes()[..len]);
+        copy_fitting(self.name.as_bytes(), &mut name[..15]);
         name
     }
 }

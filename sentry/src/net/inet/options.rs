@@ -260,7 +260,7 @@ impl InetOptions {
     }
 
     fn set_number(&self, at: usize, given: i32, now: &SocketPhase) -> Result<(), Errno> {
-        let rule = &RULES[at];
+        let rule = RULES.get(at).ok_or_else(|| Errno::ENOPROTOOPT.here())?;
         if rule.datagrams_only && self.kind == SocketKind::SOCK_STREAM {
             return Err(if rule.level == SocketLevel::SOL_IP {
                 Errno::EINVAL.here()
@@ -301,13 +301,12 @@ impl InetOptions {
             return Err(Errno::EINVAL.here());
         }
         // An address, or a group, an address and an interface.
-        let (address, index) = match value.len() {
-            0..4 => return Err(Errno::EINVAL.here()),
-            4..8 => (value.first_chunk(), 0),
-            8..12 => (value[4..].first_chunk(), 0),
-            _ => (value[4..].first_chunk(), int(&value[8..])?),
+        let (first, rest) = value.split_first_chunk::<4>().ok_or_else(|| Errno::EINVAL.here())?;
+        let (address, index) = match rest.split_first_chunk::<4>() {
+            None => (first, 0),
+            Some((address, index)) => (address, if index.len() < 4 { 0 } else { int(index)? }),
         };
-        let address = Ipv4Addr::from(*address.ok_or_else(|| Errno::EINVAL.here())?);
+        let address = Ipv4Addr::from(*address);
         let address = match index {
             0 if address.is_unspecified() || address.is_loopback() => address,
             1 => Ipv4Addr::LOCALHOST,

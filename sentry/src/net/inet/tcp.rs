@@ -9,7 +9,7 @@ use amber_abi::poll::PollEvents;
 use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind};
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, TcpOption};
 
-use super::address::{can_bind, family_of, parse};
+use super::address::{can_bind, family_of, parse, with_family};
 use super::loopback::Loopback;
 use super::options::{InetOptions, SocketPhase};
 use super::ports::{Holder, check_port};
@@ -21,6 +21,7 @@ use crate::net::limits::Limits;
 use crate::net::options::SharedOptions;
 use crate::net::receive_queue::RecvFlags;
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
+use crate::slices::at_most;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
 use crate::time::TimerService;
@@ -367,7 +368,7 @@ impl Socket for TcpSocket {
         }
         let sent = len.min(room);
         let urgent = urgent && sent == len;
-        state.put(&message.data[..sent], urgent, inline);
+        state.put(at_most(message.data, sent), urgent, inline);
         let listener = state.deferred_by.take();
         drop(state);
         peer.enter_queue(listener);
@@ -594,7 +595,7 @@ pub(super) fn bind_address(
         if address.get(4..8) != Some(&[0; 4]) {
             return Err(if address.len() < 16 { Errno::EINVAL.here() } else { Errno::EAFNOSUPPORT.here() });
         }
-        bytes[..2].copy_from_slice(&family.raw().to_ne_bytes());
+        bytes = with_family(family, address);
     }
     let asked = parse(family, &bytes)?;
     if family == AddressFamily::AF_INET6 && inet.v6(V6::IPV6_V6ONLY) != 0 && asked.ip.is_ipv4() {

@@ -10,7 +10,7 @@ use amber_abi::poll::PollEvents;
 use amber_abi::socket::{AddressFamily, IpProtocol, MessageFlags, SocketKind, TcpState};
 use amber_abi::sockopt::{IpOption as Ip, Ipv6Option as V6, SocketLevel, UdpOption as Udp};
 
-use super::address::{family_of, is_broadcast, parse, route};
+use super::address::{family_of, is_broadcast, parse, route, with_family};
 use super::error_queue::ErrorQueue;
 use super::loopback::Loopback;
 use super::options::{InetOptions, SocketPhase};
@@ -117,9 +117,7 @@ impl UdpSocket {
         let to = match (self.family, family_of(address)?) {
             (AddressFamily::AF_INET6, AddressFamily::AF_INET) => parse(AddressFamily::AF_INET, address)?,
             (AddressFamily::AF_INET, AddressFamily::AF_UNSPEC) => {
-                let mut bytes = address.to_vec();
-                bytes[..2].copy_from_slice(&self.family.raw().to_ne_bytes());
-                parse(self.family, &bytes)?
+                parse(self.family, &with_family(self.family, address))?
             }
             _ => parse(self.family, address)?,
         };

@@ -46,7 +46,9 @@ impl Message {
     /// The message, padded.
     pub(super) fn finish(mut self) -> Vec<u8> {
         let len = self.bytes.len() as u32;
-        self.bytes[..4].copy_from_slice(&len.to_ne_bytes());
+        if let Some(field) = self.bytes.first_chunk_mut() {
+            *field = len.to_ne_bytes();
+        }
         self.pad();
         self.bytes
     }

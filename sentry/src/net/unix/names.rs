@@ -65,9 +65,8 @@ pub(super) enum Named {
 /// # Errors
 /// `EINVAL` for a wrong family or length.
 pub(super) fn parse(address: &[u8]) -> Result<Named, Errno> {
-    let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or_else(|| Errno::EINVAL.here())?;
-    let name = &address[2..];
-    if family != AddressFamily::AF_UNIX.raw() || name.len() > UNIX_PATH_MAX {
+    let (family, name) = address.split_first_chunk().ok_or_else(|| Errno::EINVAL.here())?;
+    if u16::from_ne_bytes(*family) != AddressFamily::AF_UNIX.raw() || name.len() > UNIX_PATH_MAX {
         return Err(Errno::EINVAL.here());
     }
     Ok(match name {

@@ -12,6 +12,7 @@ use super::{State, UnixSocket, WRITABLE, garbage};
 use crate::net::control::{Control, credentials_of};
 use crate::net::receive_queue::{Packet, Payer, RecvFlags, Toll};
 use crate::net::socket::{Outgoing, Received, Socket};
+use crate::slices::at_most;
 use crate::task::TaskContext;
 use crate::wait::{READABLE, SigioEvent};
 
@@ -117,7 +118,7 @@ impl UnixSocket {
         }
         let len = message.data.len().min(room);
         let urgent = urgent && len == message.data.len();
-        let (plain, last) = message.data[..len].split_at(len - usize::from(urgent));
+        let (plain, last) = at_most(message.data, len).split_at(len - usize::from(urgent));
         if len > 0 {
             message.control.enter_queue(peer.id, state.listener);
         }

@@ -81,8 +81,7 @@ fn show_vector(view: &View<'_>, out: &mut String) {
         Some(Ok(n)) => *n,
         _ => u64::MAX,
     };
-    let vector: Vec<(u64, u64)> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-    bracket(&vector, out, |&(base, len), out| {
+    bracket(words.as_chunks().0, out, |&[base, len], out| {
         out.push_str("{iov_base=");
         show_memory(view, base, len.min(left), out);
         put!(out, ", iov_len={len}}}");
@@ -106,7 +105,8 @@ fn show_fd_set(view: &View<'_>, out: &mut String) {
     let Ok(words) = view.ctx.read_array::<u64>(view.value(), words) else {
         return view.show_address(out);
     };
-    let set: Vec<usize> = (0..words.len() * 64).filter(|i| words[i / 64] & (1 << (i % 64)) != 0).collect();
+    let bits = |(at, word): (usize, u64)| (0..64).filter(move |bit| word >> bit & 1 != 0).map(move |bit| at * 64 + bit);
+    let set: Vec<usize> = words.into_iter().enumerate().flat_map(bits).collect();
     bracket(&set, out, |fd, out| put!(out, "{fd}"));
 }
 
@@ -128,37 +128,28 @@ fn show_sockaddr_out(view: &View<'_>, out: &mut String) {
 
 fn show_address(view: &View<'_>, len: usize, out: &mut String) {
     let mut bytes = vec![0; len];
-    if len < 2 || view.ctx.read_bytes(view.value(), &mut bytes).is_err() {
-        return view.show_address(out);
-    }
-    let port = |b: &[u8]| u16::from_be_bytes([b[2], b[3]]);
-    match (u16::from_ne_bytes([bytes[0], bytes[1]]), len) {
-        (1, _) => {
-            let (mark, name) = match bytes.get(2..).unwrap_or_default() {
+    let read = view.ctx.read_bytes(view.value(), &mut bytes);
+    let (Ok(()), Some((family, rest))) = (read, bytes.split_first_chunk()) else { return view.show_address(out) };
+    let v6 = rest.get(6..).and_then(|rest| rest.first_chunk::<16>());
+    match (u16::from_ne_bytes(*family), rest, v6) {
+        (1, ..) => {
+            let (mark, name) = match rest {
                 [0, rest @ ..] => ("@", rest),
                 path => ("", path.split(|&b| b == 0).next().unwrap_or_default()),
             };
             put!(out, "{{sa_family=AF_UNIX, sun_path={mark}{:?}}}", String::from_utf8_lossy(name));
         }
-        (2, 8..) => put!(
+        (2, &[high, low, a, b, c, d, ..], _) => put!(
             out,
-            "{{sa_family=AF_INET, sin_port=htons({}), sin_addr=inet_addr(\"{}.{}.{}.{}\")}}",
-            port(&bytes),
-            bytes[4],
-            bytes[5],
-            bytes[6],
-            bytes[7]
+            "{{sa_family=AF_INET, sin_port=htons({}), sin_addr=inet_addr(\"{a}.{b}.{c}.{d}\")}}",
+            u16::from_be_bytes([high, low])
         ),
-        (10, 24..) => {
-            let mut address = [0; 16];
-            address.copy_from_slice(&bytes[8..24]);
-            put!(
-                out,
-                "{{sa_family=AF_INET6, sin6_port=htons({}), sin6_addr={}}}",
-                port(&bytes),
-                std::net::Ipv6Addr::from(address)
-            );
-        }
-        (family, _) => put!(out, "{{sa_family={family}, ...}}"),
+        (10, &[high, low, ..], Some(address)) => put!(
+            out,
+            "{{sa_family=AF_INET6, sin6_port=htons({}), sin6_addr={}}}",
+            u16::from_be_bytes([high, low]),
+            std::net::Ipv6Addr::from(*address)
+        ),
+        (family, ..) => put!(out, "{{sa_family={family}, ...}}"),
     }
 }

@@ -7,6 +7,7 @@ use amber_abi::errno::Errno;
 use amber_abi::open::{Iovec, MAX_RW_COUNT, UIO_MAXIOV};
 
 use crate::interruption;
+use crate::slices::at_most_mut;
 use crate::task::TaskContext;
 
 /// Maximum number of bytes in one step. No packet socket has longer messages, so none is split.
@@ -36,7 +37,7 @@ pub(crate) fn with_bounce<T, E: From<Errno>>(
     let mut buffer = BOUNCE.take();
     let len = len.min(CHUNK);
     let result = if len <= buffer.len() { Ok(()) } else { lengthen(ctx, &mut buffer, len.next_power_of_two()) };
-    let result = result.map_err(E::from).and_then(|()| work(&mut buffer[..len]));
+    let result = result.map_err(E::from).and_then(|()| work(at_most_mut(&mut buffer, len)));
     BOUNCE.set(buffer);
     result
 }
@@ -111,7 +112,8 @@ impl Memory {
                 continue;
             }
             let n = (*len).min(data.len() as u64) as usize;
-            let copied = mm.write_partial(*address, &data[..n]);
+            let (part, rest) = data.split_at(n);
+            let copied = mm.write_partial(*address, part);
             *address += copied as u64;
             *len -= copied as u64;
             self.left -= copied as u64;
@@ -119,7 +121,7 @@ impl Memory {
             if copied < n {
                 break;
             }
-            data = &data[n..];
+            data = rest;
         }
         done
     }
@@ -129,10 +131,11 @@ impl Memory {
         let mm = ctx.mm();
         let mut done = 0;
         for &(address, len) in self.pieces.iter().skip(self.at) {
-            let n = (buf.len() - done).min(len as usize);
-            let copied = mm.read_partial(address, &mut buf[done..done + n]);
+            let Some(left) = buf.get_mut(done..) else { break };
+            let part = at_most_mut(left, len as usize);
+            let copied = mm.read_partial(address, part);
             done += copied;
-            if copied < n || done == buf.len() {
+            if copied < part.len() || done == buf.len() {
                 break;
             }
         }

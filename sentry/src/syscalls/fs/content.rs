@@ -7,6 +7,7 @@ use amber_abi::stat::FileType;
 use super::buffers::with_bounce;
 use super::support::{find_at, room_at, send_signal, size_limit};
 use crate::error::{Restart, SysError, SysResult};
+use crate::slices::{at_most_mut, filled};
 use crate::syscalls::args::{Fd, Path, PtrOut};
 use crate::task::TaskContext;
 use crate::vfs::FileDescription;
@@ -326,13 +327,14 @@ fn pour(
             if regular {
                 want = room_at(ctx, to_start + total, want as u64, total > 0)? as usize;
             }
-            let got = from.file().read_at(&mut buffer[..want], start + total)?;
+            let got = from.file().read_at(at_most_mut(buffer, want), start + total)?;
             if got == 0 {
                 break;
             }
+            let data = filled(buffer, got)?;
             let mut done = 0;
-            while done < got {
-                let attempt = || match to.file().write_at(&buffer[done..got], to_start + total) {
+            while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+                let attempt = || match to.file().write_at(rest, to_start + total) {
                     Err(Errno::EAGAIN) if !to.is_nonblocking() => None,
                     answer => Some(answer),
                 };

@@ -130,8 +130,8 @@ fn wait_for_events(ctx: &TaskContext, epfd: Fd, events: PtrOut, most: i32, deadl
     };
     let array: Vec<EpollEvent> = found.iter().map(|f| f.event).collect();
     let written = ctx.mm().write_partial(events.0, array.as_slice().as_bytes()) / EVENT_SIZE;
-    if written < found.len() {
-        epoll.put_back(&found[written..]);
+    if let Some(rest) = found.get(written..).filter(|rest| !rest.is_empty()) {
+        epoll.put_back(rest);
         if written == 0 {
             return Err(Errno::EFAULT.here().into());
         }

@@ -9,6 +9,7 @@ use amber_abi::stat::FileType;
 
 use super::buffers::{DIRECT, Memory, with_bounce};
 use crate::error::{Restart, SysError, SysResult};
+use crate::slices::{at_most, at_most_mut, filled};
 use crate::syscalls::args::{BufIn, BufOut, Fd, IovecIn, IovecOut};
 use crate::task::TaskContext;
 use crate::vfs::notify::{self, mask};
@@ -254,13 +255,13 @@ impl<'a> Transfer<'a> {
             let mut done = 0;
             while memory.left() > 0 {
                 let want = (memory.left() as usize).min(buffer.len());
-                let got = match file.read_at(&mut buffer[..want], offset + done) {
+                let got = match file.read_at(at_most_mut(buffer, want), offset + done) {
                     Ok(0) => break,
                     Ok(got) => got,
                     Err(_) if done > 0 => break,
                     Err(errno) => return Err(errno.into()),
                 };
-                let put = memory.put(ctx, &buffer[..got]);
+                let put = memory.put(ctx, filled(buffer, got)?);
                 done += put as u64;
                 if put < got && done == 0 {
                     return Err(Errno::EFAULT.here().into());
@@ -304,7 +305,7 @@ impl<'a> Transfer<'a> {
                     None => file.read_at(buf, 0),
                 };
                 let attempt = |full| {
-                    let place = &mut buffer[..want];
+                    let place = at_most_mut(buffer, want);
                     match if full { read(place) } else { file.read_partial(place) } {
                         Err(Errno::EAGAIN) => None,
                         answer => Some(answer),
@@ -316,7 +317,7 @@ impl<'a> Transfer<'a> {
                     Err(_) if done > 0 => break,
                     Err(error) => return Err(error),
                 };
-                let put = memory.put(ctx, &buffer[..got]);
+                let put = memory.put(ctx, filled(buffer, got)?);
                 done += put as u64;
                 if put < got && done == 0 {
                     return Err(Errno::EFAULT.here().into());
@@ -464,7 +465,7 @@ impl<'a> Transfer<'a> {
             let (mut at, mut done) = (offset, 0);
             while memory.left() > 0 {
                 let want = (memory.left() as usize).min(buffer.len());
-                let got = memory.peek(ctx, &mut buffer[..want]);
+                let got = memory.peek(ctx, at_most_mut(buffer, want));
                 if got == 0 {
                     return if done > 0 { Ok((at, done)) } else { Err(Errno::EFAULT.here().into()) };
                 }
@@ -474,7 +475,7 @@ impl<'a> Transfer<'a> {
                 if room == 0 {
                     break;
                 }
-                let data = &buffer[..room as usize];
+                let data = at_most(buffer, room as usize);
                 let written = match if appends { file.append(data) } else { file.write_at(data, at).map(|n| (at, n)) } {
                     Ok((start, n)) => {
                         at = start + n as u64;
@@ -518,7 +519,7 @@ impl<'a> Transfer<'a> {
             let mut done = 0;
             loop {
                 let want = (memory.left() as usize).min(buffer.len());
-                let got = memory.peek(ctx, &mut buffer[..want]);
+                let got = memory.peek(ctx, at_most_mut(buffer, want));
                 if got == 0 && want > 0 {
                     // As on Linux, a broken pipe precedes an inaccessible buffer.
                     let broken = kind == FileType::Fifo && file.poll().contains(PollEvents::POLLERR);
@@ -529,9 +530,10 @@ impl<'a> Transfer<'a> {
                     Some(own) => own.write(buf),
                     None => file.write_at(buf, 0),
                 };
+                let data = filled(buffer, got)?;
                 // Only full attempts: a write is never partial.
                 let attempt = |full: bool| {
-                    let answer = full.then(|| write(&buffer[..got]));
+                    let answer = full.then(|| write(data));
                     answer.filter(|answer| *answer != Err(Errno::EAGAIN))
                 };
                 let written = match self.wait_for(ctx, true, false, attempt) {

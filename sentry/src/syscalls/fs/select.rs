@@ -97,7 +97,7 @@ fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: O
     let memory = &ctx.kernel().mm.frames;
     let mut watched = Vec::new();
     for fd in 0..count {
-        let sets = [0, 1, 2].map(|i| wanted[i].contains(fd));
+        let sets = wanted.each_ref().map(|set| set.contains(fd));
         if sets.contains(&true) {
             memory.reserve(&mut watched, 1)?;
             watched.push(Watched { fd, description: files.get(fd as i32)?, sets });
@@ -114,9 +114,9 @@ fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: O
         let mut bits = 0;
         for entry in &watched {
             let events = entry.description.file().poll();
-            for i in 0..3 {
-                if entry.sets[i] && events.intersects(READY[i]) {
-                    found[i].insert(entry.fd);
+            for ((is_in, ready), found) in entry.sets.into_iter().zip(READY).zip(&mut found) {
+                if is_in && events.intersects(ready) {
+                    found.insert(entry.fd);
                     bits += 1;
                 }
             }
@@ -138,6 +138,7 @@ fn wait_for_sets(ctx: &TaskContext, count: i32, addresses: [u64; 3], deadline: O
 
 impl Watched {
     fn events(&self) -> PollEvents {
-        (0..3).filter(|&i| self.sets[i]).fold(PollEvents::empty(), |events, i| events | READY[i])
+        let ready = self.sets.into_iter().zip(READY).filter(|(is_in, _)| *is_in);
+        ready.fold(PollEvents::empty(), |events, (_, ready)| events | ready)
     }
 }

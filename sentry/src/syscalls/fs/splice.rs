@@ -8,6 +8,7 @@ use amber_abi::stat::FileType;
 
 use crate::error::{Restart, SysError, SysResult};
 use crate::fs::pipe::{PAGE, Pipe, PipeEnd, Slot};
+use crate::slices::{at_most, at_most_mut, filled};
 use crate::syscalls::args::{Fd, IovecIn, PtrOut};
 use crate::syscalls::fs::buffers::{Memory, with_bounce};
 use crate::syscalls::fs::content::Place;
@@ -132,7 +133,7 @@ pub(crate) fn vmsplice(ctx: &mut TaskContext, fd: Fd, iov: IovecIn, count: usize
                 Ok(got) => got,
                 Err(errno) => return Err(errno.into()),
             };
-            match memory.put(ctx, &buffer[..got]) {
+            match memory.put(ctx, filled(buffer, got)?) {
                 0 if got > 0 => Err(Errno::EFAULT.here().into()),
                 put => Ok(put as u64),
             }
@@ -147,8 +148,8 @@ fn fill_pipe(ctx: &TaskContext, memory: &mut Memory, pipe: &Pipe, room: usize) -
         let mut done = 0;
         while done < len {
             let want = (len - done).min(buffer.len());
-            let got = memory.peek(ctx, &mut buffer[..want]);
-            match push(pipe, &buffer[..got]) {
+            let got = memory.peek(ctx, at_most_mut(buffer, want));
+            match push(pipe, filled(buffer, got)?) {
                 _ if got == 0 && done == 0 => return Err(Errno::EFAULT.here().into()),
                 Err(errno) if done == 0 => return Err(errno.into()),
                 Err(_) => break,
@@ -265,7 +266,7 @@ fn to_pipe(
         if got == 0 {
             return Ok(0);
         }
-        let pushed = note_broken(ctx, push(pipe, &buffer[..got]).map_err(SysError::from))?;
+        let pushed = note_broken(ctx, push(pipe, filled(buffer, got)?).map_err(SysError::from))?;
         if let Some(path) = from.path() {
             notify::happened(path, mask::IN_ACCESS);
         }
@@ -330,8 +331,8 @@ fn write_out(
     more: bool,
 ) -> Result<usize, SysError> {
     let len = if regular { room_at(ctx, at, bytes.len() as u64, more)? as usize } else { bytes.len() };
-    let file = to.file();
-    wait_on(ctx, file.wait_queue(), WRITABLE, !to.is_nonblocking(), || match file.write_at(&bytes[..len], at) {
+    let (file, bytes) = (to.file(), at_most(bytes, len));
+    wait_on(ctx, file.wait_queue(), WRITABLE, !to.is_nonblocking(), || match file.write_at(bytes, at) {
         Err(Errno::EAGAIN) => None,
         answer => Some(answer),
     })

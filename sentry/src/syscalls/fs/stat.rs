@@ -9,6 +9,7 @@ use super::support::{Found, find_at, find_path_at, scope_at};
 use crate::credentials::Credentials;
 use crate::error::SysResult;
 use crate::id_map;
+use crate::slices::at_most;
 use crate::syscalls::args::{BufOut, DeviceNumber, DirFd, Fd, Out, Path, PtrOut};
 use crate::task::TaskContext;
 use crate::vfs::access::{self, Access};
@@ -272,7 +273,7 @@ pub(crate) fn readlinkat(ctx: &mut TaskContext, dirfd: DirFd, path: Path, buf: B
         return Err(if path.is_empty() { Errno::ENOENT.here() } else { Errno::EINVAL.here() }.into());
     }
     let text = found.inode.read_link_as(ctx)?;
-    let len = text.len().min(size);
-    ctx.write_bytes(buf.0, &text[..len])?;
-    Ok(len as u64)
+    let text = at_most(&text, size);
+    ctx.write_bytes(buf.0, text)?;
+    Ok(text.len() as u64)
 }

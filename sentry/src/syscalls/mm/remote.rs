@@ -9,6 +9,7 @@ use amber_abi::open::Iovec;
 
 use crate::error::SysResult;
 use crate::mm::MemoryManager;
+use crate::slices::{at_most_mut, filled};
 use crate::syscalls::args::{Fd, IovecIn, IovecOut, PtrIn};
 use crate::task::pidfd::PidFd;
 use crate::task::{Task, TaskContext};
@@ -93,11 +94,11 @@ fn transfer(ctx: &TaskContext, pid: i32, local: (u64, u64), remote: (u64, u64), 
         && let (Some((here_at, here_left)), Some((there_at, there_left))) = (here.peek(), there.peek())
     {
         let want = here_left.min(there_left).min(MOST_BYTES - done).min(CHUNK as u64) as usize;
-        let part = &mut buf[..want];
+        let part = at_most_mut(&mut buf, want);
         let (source, from) = if write { (mine, here_at) } else { (&theirs, there_at) };
         let (sink, to) = if write { (&theirs, there_at) } else { (mine, here_at) };
         let got = source.read_partial(from, part);
-        let put = sink.write_partial(to, &part[..got]) as u64;
+        let put = sink.write_partial(to, filled(part, got)?) as u64;
         done += put;
         here.advance(put);
         there.advance(put);

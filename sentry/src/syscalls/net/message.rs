@@ -14,6 +14,7 @@ use super::{Opened, find};
 use crate::error::{SysError, SysResult};
 use crate::net::control::{self, Control};
 use crate::net::socket::{Outgoing, Received};
+use crate::slices::{at_most_mut, filled};
 use crate::syscalls::args::{BufIn, BufOut, Fd, In, PtrIn, PtrOut, SockaddrIn, SockaddrOut};
 use crate::syscalls::fs::buffers::{AT_ONCE, DIRECT, with_bounce};
 use crate::task::TaskContext;
@@ -63,9 +64,10 @@ impl Pieces {
         for &(address, len) in &self.pieces {
             let passed = skip.min(len);
             skip -= passed;
-            let n = ((len - passed) as usize).min(buf.len() - done);
-            ctx.read_bytes(address.wrapping_add(passed), &mut buf[done..done + n])?;
-            done += n;
+            let Some(left) = buf.get_mut(done..) else { break };
+            let part = at_most_mut(left, (len - passed) as usize);
+            ctx.read_bytes(address.wrapping_add(passed), part)?;
+            done += part.len();
         }
         Ok(())
     }
@@ -120,9 +122,9 @@ impl Pieces {
         for &(address, len) in &self.pieces {
             let passed = skip.min(len);
             skip -= passed;
-            let n = ((len - passed) as usize).min(bytes.len());
-            ctx.write_bytes(address.wrapping_add(passed), &bytes[..n])?;
-            bytes = &bytes[n..];
+            let (part, rest) = bytes.split_at(((len - passed) as usize).min(bytes.len()));
+            ctx.write_bytes(address.wrapping_add(passed), part)?;
+            bytes = rest;
         }
         Ok(())
     }
@@ -205,10 +207,10 @@ fn send(
             continue;
         }
         let step = with_bounce(ctx, (rest as usize).max(1), |buffer| {
-            let want = (rest as usize).min(buffer.len());
-            pieces.copy_in(ctx, sent, &mut buffer[..want])?;
+            let data = at_most_mut(buffer, rest as usize);
+            pieces.copy_in(ctx, sent, data)?;
+            let data = &*data;
             opened.wait_unless(ctx, nonblocking, true, PollEvents::POLLOUT, || {
-                let data = &buffer[..want];
                 let control = control.clone();
                 let message = Outgoing { data, address: address.as_deref(), control, flags };
                 let sent = opened.socket.try_send(Some(ctx), message);
@@ -419,7 +421,7 @@ impl<'a> Receiver<'a> {
             let room = self.pieces.room(ctx, so_far, want);
             if room == 0 {
                 let peek = self.flags | MessageFlags::MSG_PEEK;
-                let there = || socket.receive(&mut buffer[..1], peek);
+                let there = || socket.receive(at_most_mut(buffer, 1), peek);
                 let there = self.opened.wait_unless(ctx, self.nonblocking, false, PollEvents::POLLIN, there)?;
                 return if there.len == 0 { Ok(there) } else { Err(Errno::EFAULT.here().into()) };
             }
@@ -437,7 +439,7 @@ impl<'a> Receiver<'a> {
             if waits && socket.readable_bytes() < least && !socket.poll().intersects(over) {
                 return Err(Errno::EAGAIN.here());
             }
-            match socket.receive(&mut buffer[..want], self.flags) {
+            match socket.receive(at_most_mut(buffer, want), self.flags) {
                 // Only calls that would block report the end instead.
                 Err(Errno::EAGAIN) if self.ends_instead() => Ok(Received::default()),
                 answer => answer,
@@ -450,11 +452,11 @@ impl<'a> Receiver<'a> {
         };
         let part = match got {
             // A peek that does not get its minimum returns the available bytes.
-            Err(error) if waits => socket.receive(&mut buffer[..want], self.flags).map_err(|_| error)?,
+            Err(error) if waits => socket.receive(at_most_mut(buffer, want), self.flags).map_err(|_| error)?,
             answer => answer?,
         };
         if !self.discard {
-            self.pieces.copy_out(ctx, so_far, &buffer[..part.len])?;
+            self.pieces.copy_out(ctx, so_far, filled(buffer, part.len)?)?;
         }
         Ok(part)
     }

@@ -137,7 +137,7 @@ impl LineDiscipline {
     }
 
     fn is_key(&self, byte: u8, key: usize) -> bool {
-        byte != DISABLED && self.termios.c_cc[key] == byte
+        byte != DISABLED && self.termios.c_cc.get(key) == Some(&byte)
     }
 
     fn is_continuation(&self, byte: u8) -> bool {

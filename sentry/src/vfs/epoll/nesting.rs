@@ -134,8 +134,8 @@ impl Above<'_> {
         let parents = epoll.state.lock().parents.alive();
         let mut ways = [0; DEPTH + 1];
         let mut add = |above: Ways, times: usize| {
-            for (steps, more) in above.iter().take(DEPTH).enumerate() {
-                ways[steps + 1] = more.saturating_mul(times).saturating_add(ways[steps + 1]);
+            for (sum, more) in ways.iter_mut().skip(1).zip(above) {
+                *sum = more.saturating_mul(times).saturating_add(*sum);
             }
         };
         let link = self.link.filter(|(inner, _)| std::ptr::eq(*inner, epoll));

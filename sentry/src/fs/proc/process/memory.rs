@@ -14,6 +14,7 @@ use super::links::shown;
 use crate::fs::pseudo::{LongFile, Pieces, PseudoInode, Query, one_piece};
 use crate::interruption::check_killed;
 use crate::mm::{AreaUsage, Layout, MemoryManager, Vma, VmaFlags};
+use crate::slices::at_most_mut;
 use crate::vfs::{File, Inode};
 
 /// The column before the name of a VMA.
@@ -331,7 +332,7 @@ impl File for Pagemap {
         let last = mm.address_limit() / PAGE_SIZE;
         let first = (offset / 8).min(last);
         let pages = (last - first).min(buf.len() as u64 / 8);
-        let words = &mut buf[..pages as usize * 8];
+        let words = at_most_mut(buf, pages as usize * 8);
         words.fill(0);
         let end = first + pages;
         for from in (first..end).step_by(PAGES_AT_ONCE as usize) {

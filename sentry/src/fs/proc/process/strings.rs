@@ -9,6 +9,7 @@ use amber_platform::PAGE_SIZE;
 use super::memory::bound;
 use crate::fs::pseudo::{PseudoInode, Query};
 use crate::mm::MemoryManager;
+use crate::slices::{at_most_mut, copy_fitting};
 use crate::vfs::{File, Inode};
 
 /// The maximum length of a command line that its program has overwritten, as setproctitle(3) does, in bytes.
@@ -68,8 +69,8 @@ impl File for Environment {
 
 /// Reads from `offset` on in a range of memory. Returns fewer bytes at its end, or where memory is not readable.
 fn read_range(mm: &MemoryManager, buf: &mut [u8], start: u64, end: u64, offset: u64) -> usize {
-    let len = end.saturating_sub(start).saturating_sub(offset).min(buf.len() as u64) as usize;
-    if len == 0 { 0 } else { mm.read_forced(start.wrapping_add(offset), &mut buf[..len]) }
+    let place = at_most_mut(buf, end.saturating_sub(start).saturating_sub(offset) as usize);
+    if place.is_empty() { 0 } else { mm.read_forced(start.wrapping_add(offset), place) }
 }
 
 /// Reads the arguments of a program as they are now, each with a terminating zero. If the last one has none, the
@@ -86,11 +87,9 @@ fn read_command_line(mm: &MemoryManager, buf: &mut [u8], offset: u64) -> usize {
     if mm.read_forced(end.wrapping_sub(1), &mut last) == 1 && last[0] != 0 {
         let mut title = [0; TITLE_MOST];
         let got = mm.read_forced(start, &mut title);
-        let end = title[..got].iter().position(|&byte| byte == 0).map_or(got, |zero| zero + 1);
+        let end = title.iter().take(got).position(|&byte| byte == 0).map_or(got, |zero| zero + 1);
         let rest = title.get(offset as usize..end).unwrap_or_default();
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
-        return len;
+        return copy_fitting(rest, buf);
     }
     read_range(mm, buf, start, end, offset)
 }
