@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use amber_abi::Signal;
 use amber_platform_fake::{Processor, Program, Step};
-use amber_sentry::syscalls::{Entry, entries};
+use amber_sentry::{Entry, entries};
 use parking_lot::{Condvar, Mutex};
 
 use crate::arena::{self, BUFFER, HANDLER, PATH_NAMES, PATH_SPACING, PATHS, SLOT, SLOTS};

@@ -8,10 +8,9 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amber_abi::capability::CapabilitySet;
 use amber_platform::GuestMemory;
 use amber_platform_fake::{Machine, Program};
-use amber_sentry::config::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, TraceFilter, UserSpec};
+use amber_sentry::config::{MountSource, MountSpec, ProcessSpec, SandboxConfig, TraceFilter};
 use amber_sentry::sandbox::Sandbox;
 
 use crate::root;
@@ -107,38 +106,16 @@ impl Held {
 }
 
 fn config(trace: bool) -> SandboxConfig {
-    let mount = |target: &str, source| MountSpec {
-        target: target.into(),
-        source,
-        read_only: false,
-        no_suid: false,
-        no_dev: false,
-        no_exec: false,
-    };
-    let all = CapabilitySet::ALL;
-    let process = ProcessSpec {
-        program: None,
-        args: vec!["/bin/init".into()],
-        env: vec!["PATH=/bin".into()],
-        cwd: "/".into(),
-        user: UserSpec::default(),
-        umask: 0o22,
-        capabilities: CapabilitySpec { bounding: all, effective: all, permitted: all, ..CapabilitySpec::default() },
-        rlimits: Vec::new(),
-        no_new_privs: false,
-        protected: false,
-        oom_score_adj: 0,
-        terminal: None,
-    };
+    let process = ProcessSpec { env: vec!["PATH=/bin".into()], ..ProcessSpec::of_root(vec!["/bin/init".into()]) };
     let mounts = vec![
-        mount("/", MountSource::Overlay(root::directory())),
-        mount("/proc", MountSource::Proc),
-        mount("/dev", MountSource::Dev),
-        mount("/dev/pts", MountSource::DevPts("gid=5,mode=620,ptmxmode=666".into())),
-        mount("/dev/shm", MountSource::Tmpfs("mode=1777".into())),
-        mount("/dev/mqueue", MountSource::Mqueue),
-        mount("/sys", MountSource::Sys),
-        mount("/sys/fs/cgroup", MountSource::Cgroup),
+        MountSpec::new("/", MountSource::Overlay(root::directory())),
+        MountSpec::new("/proc", MountSource::Proc),
+        MountSpec::new("/dev", MountSource::Dev),
+        MountSpec::new("/dev/pts", MountSource::DevPts("gid=5,mode=620,ptmxmode=666".into())),
+        MountSpec::new("/dev/shm", MountSource::Tmpfs("mode=1777".into())),
+        MountSpec::new("/dev/mqueue", MountSource::Mqueue),
+        MountSpec::new("/sys", MountSource::Sys),
+        MountSpec::new("/sys/fs/cgroup", MountSource::Cgroup),
     ];
     let trace = trace.then(|| TraceFilter { names: Vec::new(), sink: Box::new(io::sink()) });
     SandboxConfig { mounts, trace, ..SandboxConfig::new(process) }

@@ -1,6 +1,6 @@
 //! Address spaces.
 
-use amber_platform::{Access, AddressSpace, PAGE_SIZE, Trap};
+use amber_platform::{Access, AddressSpace, Frames, PAGE_SIZE, Trap};
 
 use crate::code;
 use crate::guest::{CODE, DATA, Guest, Machine, READ, READ_EXECUTE, READ_WRITE};
@@ -78,15 +78,21 @@ pub fn mappings_without_number(machine: &Machine) {
     child.run_to_call();
 }
 
+/// Maps a new page at [`DATA`] and lets the guest read from it. Returns its frames.
+fn read_from_new_page(machine: &Machine, guest: &mut Guest) -> Frames {
+    let frames = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
+    guest.space.map(DATA, frames.range(), READ_WRITE);
+    guest.registers.rip = CODE;
+    guest.run_to_call();
+    frames
+}
+
 /// Frames passed to `unmap` are freed when no guest can reach them: at the latest after the next run.
 pub fn released_frames_are_held_until_out_of_reach(machine: &Machine) {
     let mut guest = Guest::new(machine, code::read_byte());
     guest.run_to_call();
     let before = machine.memory.allocated();
-    let frames = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
-    guest.space.map(DATA, frames.range(), READ_WRITE);
-    guest.registers.rip = CODE;
-    guest.run_to_call();
+    let frames = read_from_new_page(machine, &mut guest);
     guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![frames]);
     let held = machine.memory.allocated() - before;
     assert!([0, PAGE_SIZE].contains(&held));
@@ -107,10 +113,7 @@ pub fn a_guest_that_does_not_run_keeps_no_released_frames(machine: &Machine) {
     let mut guest = Guest::new(machine, code::read_byte());
     guest.run_to_call();
     let before = machine.memory.allocated();
-    let frames = machine.memory.allocate(PAGE_SIZE, PAGE_SIZE).unwrap();
-    guest.space.map(DATA, frames.range(), READ_WRITE);
-    guest.registers.rip = CODE;
-    guest.run_to_call();
+    let frames = read_from_new_page(machine, &mut guest);
     guest.space.unmap(DATA..DATA + PAGE_SIZE, vec![frames]);
     guest.space.synchronize();
     assert_eq!(machine.memory.allocated(), before);

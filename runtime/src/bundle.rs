@@ -120,7 +120,7 @@ fn from_spec(
     check_hostname(&hostname)?;
     check_hostname(spec.domainname().as_deref().unwrap_or_default())?;
     let read_only = root.readonly().unwrap_or(false);
-    let mut mounts = vec![MountSpec { read_only, ..mounts::plain("/", MountSource::Host(path)) }];
+    let mut mounts = vec![MountSpec { read_only, ..MountSpec::new("/", MountSource::Host(path)) }];
     for (index, entry) in spec.mounts().iter().flatten().enumerate() {
         let named = || format!("`mounts[{index}]` on {}", entry.destination().display());
         mounts.extend(mount(entry, directory).with_context(named)?);
@@ -193,7 +193,7 @@ fn mount(entry: &Mount, directory: &Path) -> Result<Option<MountSpec>> {
         options.into_iter().partition(|option| option == "bind" || option == "rbind");
     // The specification allows old bundles to omit the leading slash.
     let target = mounts::normal(&Path::new("/").join(entry.destination()))?;
-    let mut spec = mounts::plain(&target, MountSource::Proc);
+    let mut spec = MountSpec::new(&target, MountSource::Proc);
     let own = mounts::apply(&options, &mut spec);
     let refuse = |kind: &str| {
         ensure!(own.is_empty(), "options `{own}` are not known for {kind}");

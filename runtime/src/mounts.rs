@@ -13,15 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 /// The options of `/dev/pts` that container runtimes use.
 const TERMINALS: &str = "gid=5,mode=620,ptmxmode=666";
 
-/// A mount without restrictions.
-pub(crate) fn plain(target: &str, source: MountSource) -> MountSpec {
-    MountSpec { target: target.into(), source, read_only: false, no_suid: false, no_dev: false, no_exec: false }
-}
-
 /// The mounts over the root of every `do` guest; the same as Docker's.
 pub(crate) fn standard() -> Vec<MountSpec> {
     let mount = |target, source, options: &str| {
-        let mut spec = plain(target, source);
+        let mut spec = MountSpec::new(target, source);
         for option in options.split(',') {
             set_flag(&mut spec, option);
         }
@@ -52,7 +47,7 @@ pub(crate) fn volume(text: &OsStr) -> Result<MountSpec> {
     let source = source.canonicalize().with_context(|| format!("--volume {shown}: host path {}", source.display()))?;
     let target = normal(destination)?;
     let source = bind(&target, source).with_context(|| format!("--volume {shown}"))?;
-    let mut spec = plain(&target, source);
+    let mut spec = MountSpec::new(&target, source);
     for option in options.unwrap_or_default().split(|&byte| byte == b',').filter(|option| !option.is_empty()) {
         let option = String::from_utf8_lossy(option);
         let known = matches!(&*option, "ro" | "rw" | "nosuid" | "nodev" | "noexec") && set_flag(&mut spec, &option);
@@ -229,7 +224,7 @@ mod tests {
 
     #[test]
     fn options_are_those_of_the_mount_or_of_the_file_system() {
-        let mut spec = plain("/tmp", MountSource::Proc);
+        let mut spec = MountSpec::new("/tmp", MountSource::Proc);
         let options = ["nosuid", "strictatime", "mode=1777", "size=64k", "rprivate", "ro"].map(String::from);
         assert_eq!(apply(&options, &mut spec), "mode=1777,size=64k");
         assert!(spec.no_suid && spec.read_only && !spec.no_dev);

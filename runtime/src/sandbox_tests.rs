@@ -17,28 +17,15 @@ use amber_sentry::config::{
 };
 use amber_sentry::sandbox::Sandbox;
 
-use crate::commands::r#do::capabilities_of;
 use crate::mounts;
 
 fn process(script: &str) -> ProcessSpec {
-    ProcessSpec {
-        program: None,
-        args: ["/bin/sh", "-c", script].map(Into::into).to_vec(),
-        env: vec!["PATH=/usr/bin:/bin".into()],
-        cwd: "/".into(),
-        user: UserSpec::default(),
-        umask: 0o22,
-        capabilities: capabilities_of(0),
-        rlimits: Vec::new(),
-        no_new_privs: false,
-        protected: true,
-        oom_score_adj: 0,
-        terminal: None,
-    }
+    let args = ["/bin/sh", "-c", script].map(Into::into).to_vec();
+    ProcessSpec { env: vec!["PATH=/usr/bin:/bin".into()], protected: true, ..ProcessSpec::of_root(args) }
 }
 
 fn config(process: ProcessSpec) -> SandboxConfig {
-    let root = mounts::plain("/", MountSource::Overlay("/".into()));
+    let root = MountSpec::new("/", MountSource::Overlay("/".into()));
     SandboxConfig { mounts: std::iter::once(root).chain(mounts::standard()).collect(), ..SandboxConfig::new(process) }
 }
 
@@ -416,7 +403,7 @@ fn device_nodes_are_not_made_on_the_host() {
                   mknod /data/mark c 0 0; stat -c %F /data/fifo";
     let (output, descriptors) = Output::new();
     let mut config = SandboxConfig { descriptors, devices: vec![device], ..config(process(script)) };
-    config.mounts.push(mounts::plain("/data", MountSource::Host(shared.path().into())));
+    config.mounts.push(MountSpec::new("/data", MountSource::Host(shared.path().into())));
     let sandbox = boot(config).unwrap();
     sandbox.start().unwrap();
     sandbox.wait();
@@ -437,11 +424,11 @@ fn a_read_only_root_still_gets_its_places() {
     for name in ["usr", "bin", "lib", "lib64", "etc"] {
         std::fs::create_dir(root.path().join(name)).unwrap();
     }
-    let read_only = |target: &str, source| MountSpec { read_only: true, ..mounts::plain(target, source) };
+    let read_only = |target: &str, source| MountSpec { read_only: true, ..MountSpec::new(target, source) };
     let mut all = vec![read_only("/", MountSource::Host(root.path().into()))];
     all.extend(["/usr", "/bin", "/lib", "/lib64", "/etc"].map(|path| read_only(path, MountSource::Host(path.into()))));
     all.extend(mounts::standard());
-    all.push(mounts::plain("/made/here", MountSource::Tmpfs("size=1m,mode=700".into())));
+    all.push(MountSpec::new("/made/here", MountSource::Tmpfs("size=1m,mode=700".into())));
     all.push(read_only("/made/file", MountSource::Host(file.path().into())));
     let (output, descriptors) = Output::new();
     let domainname = Some("realm".to_owned());
@@ -469,9 +456,9 @@ fn a_tmpfs_starts_with_what_it_covers() {
         .arg(below.path().join("a"))
         .status();
     let has_xattr = xattr.is_ok_and(|status| status.success());
-    let volume = |target: &str| mounts::plain(target, MountSource::Host(below.path().into()));
+    let volume = |target: &str| MountSpec::new(target, MountSource::Host(below.path().into()));
     let tmpfs = |target: &str, make: fn(String) -> MountSource, options: &str| {
-        mounts::plain(target, make(format!("size=8m{options}")))
+        MountSpec::new(target, make(format!("size=8m{options}")))
     };
     let mut all = config(process("")).mounts;
     all.extend(["/tmp/shown", "/tmp/copy", "/tmp/small", "/tmp/plain"].map(volume));
@@ -494,7 +481,7 @@ fn a_tmpfs_starts_with_what_it_covers() {
 
     let mut all = config(process("")).mounts;
     all.push(volume("/tmp/copy"));
-    all.push(mounts::plain("/tmp/copy", MountSource::TmpfsCopy("size=4k".into())));
+    all.push(MountSpec::new("/tmp/copy", MountSource::TmpfsCopy("size=4k".into())));
     let full = boot(SandboxConfig { mounts: all, ..config(process("true")) }).err().unwrap().to_string();
     assert!(full.contains("/tmp/copy") && full.contains("No space left"), "{full}");
 }
@@ -505,7 +492,7 @@ fn a_tmpfs_starts_with_what_it_covers() {
 fn host_and_guest_share_files() {
     let shared = tempfile::tempdir().unwrap();
     let path = |name: &str| shared.path().join(name);
-    let volume = mounts::plain("/shared", MountSource::Host(shared.path().into()));
+    let volume = MountSpec::new("/shared", MountSource::Host(shared.path().into()));
     let script = "cd /shared; step() { echo $1 >> log; while [ ! -e go$1 ]; do sleep 0.01; done; }; \
         cat new 2>/dev/null; step 1; cat new; [ -e old ] && echo old; step 2; cat new; [ -e old ] || echo gone; \
         exec 3< new; step 3; cat new; cat <&3; cat dir/inner; step 4; cat dir/inner; \

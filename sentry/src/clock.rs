@@ -29,15 +29,21 @@ pub(crate) fn to_timespec(nanos: u64) -> Timespec {
 }
 
 /// A system-wide clock. Guests see the host's clocks.
-#[allow(clippy::missing_docs_in_private_items, reason = "the names are those of the clocks in clock_gettime(2)")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
+    /// `CLOCK_REALTIME`.
     Realtime,
+    /// `CLOCK_MONOTONIC`.
     Monotonic,
+    /// `CLOCK_MONOTONIC_RAW`.
     MonotonicRaw,
+    /// `CLOCK_REALTIME_COARSE`.
     RealtimeCoarse,
+    /// `CLOCK_MONOTONIC_COARSE`.
     MonotonicCoarse,
+    /// `CLOCK_BOOTTIME`.
     Boottime,
+    /// `CLOCK_TAI`.
     Tai,
 }
 

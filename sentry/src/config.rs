@@ -212,6 +212,13 @@ pub struct MountSpec {
     pub no_exec: bool,
 }
 
+impl MountSpec {
+    /// A mount without restrictions.
+    pub fn new(target: &str, source: MountSource) -> MountSpec {
+        MountSpec { target: target.into(), source, read_only: false, no_suid: false, no_dev: false, no_exec: false }
+    }
+}
+
 /// The kind of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountSource {
@@ -287,6 +294,27 @@ pub struct ProcessSpec {
     pub oom_score_adj: i32,
     /// A new terminal of this size (rows, columns) for descriptors 0, 1, 2 and as the controlling terminal.
     pub terminal: Option<(u16, u16)>,
+}
+
+impl ProcessSpec {
+    /// A process of root with all capabilities, in `/` and with an empty environment.
+    pub fn of_root(args: Vec<OsString>) -> ProcessSpec {
+        let all = CapabilitySet::ALL;
+        ProcessSpec {
+            program: None,
+            args,
+            env: Vec::new(),
+            cwd: "/".into(),
+            user: UserSpec::default(),
+            umask: 0o22,
+            capabilities: CapabilitySpec { bounding: all, effective: all, permitted: all, ..CapabilitySpec::default() },
+            rlimits: Vec::new(),
+            no_new_privs: false,
+            protected: false,
+            oom_score_adj: 0,
+            terminal: None,
+        }
+    }
 }
 
 /// The end of a process; the end of the first one is that of the sandbox.

@@ -3,26 +3,37 @@
 use amber_abi::capability::{Capability, CapabilitySet, SecureBits};
 
 /// User and group IDs and capabilities of a task. Immutable: a change makes a new object.
-#[allow(
-    clippy::missing_docs_in_private_items,
-    reason = "the fields carry the names of credentials(7) and capabilities(7)"
-)]
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
+    /// Real user ID.
     pub uid: u32,
+    /// Effective user ID.
     pub euid: u32,
+    /// Saved set-user-ID.
     pub suid: u32,
+    /// File system user ID.
     pub fsuid: u32,
+    /// Real group ID.
     pub gid: u32,
+    /// Effective group ID.
     pub egid: u32,
+    /// Saved set-group-ID.
     pub sgid: u32,
+    /// File system group ID.
     pub fsgid: u32,
+    /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// Permitted capabilities.
     pub permitted: CapabilitySet,
+    /// Effective capabilities.
     pub effective: CapabilitySet,
+    /// Inheritable capabilities.
     pub inheritable: CapabilitySet,
+    /// The bounding set.
     pub bounding: CapabilitySet,
+    /// Ambient capabilities.
     pub ambient: CapabilitySet,
+    /// The `SECBIT_` flags.
     pub securebits: u32,
 }
 

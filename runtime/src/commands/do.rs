@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use amber_abi::capability::CapabilitySet;
 use amber_host::terminal;
-use amber_sentry::config::{CapabilitySpec, MountSource, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::config::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
 use amber_sentry::profile::KernelProfile;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{getegid, geteuid, getgroups};
@@ -26,7 +26,7 @@ pub(crate) fn sandbox(args: DoArgs, profile: KernelProfile, caller: &Caller) -> 
         None => PathBuf::from("/"),
     };
     let source = if args.rw { MountSource::Host(root.clone()) } else { MountSource::Overlay(root.clone()) };
-    let mut mounts = vec![mounts::plain("/", source)];
+    let mut mounts = vec![MountSpec::new("/", source)];
     mounts.extend(mounts::standard());
     for text in &args.volume {
         mounts.push(mounts::volume(text)?);

@@ -19,15 +19,21 @@ const LEAST_ROUND: i32 = 64;
 const LAST_ROUND: u16 = (i32::MAX >> PLACE_BITS) as u16;
 
 /// Creator, owner and mode of an object.
-#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of struct ipc_perm")]
 #[derive(Clone, Debug)]
 pub(crate) struct Permissions {
+    /// The key of the object.
     pub key: i32,
+    /// User ID of the owner.
     pub uid: u32,
+    /// Group ID of the owner.
     pub gid: u32,
+    /// User ID of the creator.
     pub cuid: u32,
+    /// Group ID of the creator.
     pub cgid: u32,
+    /// Permission bits.
     pub mode: u32,
+    /// Sequence number, which grows when the index is reused.
     pub seq: u16,
 }
 

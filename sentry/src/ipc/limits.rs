@@ -49,21 +49,27 @@ impl Limit {
 }
 
 /// All limits.
-#[allow(
-    clippy::missing_docs_in_private_items,
-    reason = "the fields carry the names that sysvipc(7) and the pages it refers to explain"
-)]
 #[derive(Debug)]
 pub(crate) struct Limits {
+    /// Bytes in a message.
     pub msgmax: Limit,
+    /// Bytes in a new message queue.
     pub msgmnb: Limit,
+    /// Message queues.
     pub msgmni: Limit,
+    /// Semaphores in a set.
     pub semmsl: Limit,
+    /// Semaphores in all sets.
     pub semmns: Limit,
+    /// Operations in a semop(2).
     pub semopm: Limit,
+    /// Semaphore sets.
     pub semmni: Limit,
+    /// Bytes in a segment.
     pub shmmax: Limit,
+    /// Pages in all segments.
     pub shmall: Limit,
+    /// Segments.
     pub shmmni: Limit,
 }
 

@@ -51,7 +51,6 @@ impl Selection {
 }
 
 /// A message queue.
-#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the meaning of those of struct msqid_ds")]
 pub(crate) struct MessageQueue {
     permissions: Permissions,
     /// By sequence number, in the order of sending.
@@ -60,12 +59,19 @@ pub(crate) struct MessageQueue {
     /// The sequence numbers by type, and the first of each type.
     by_kind: BTreeMap<i64, VecDeque<u64>>,
     firsts: BTreeMap<u64, i64>,
+    /// Bytes in the queue (`msg_cbytes`).
     pub bytes: u64,
+    /// Bytes that the queue takes (`msg_qbytes`).
     pub most_bytes: u64,
+    /// Process ID of the last msgsnd(2), or 0.
     pub sender: i32,
+    /// Process ID of the last msgrcv(2), or 0.
     pub receiver: i32,
+    /// Time of the last msgsnd(2) in seconds since the epoch, or 0.
     pub sent_at: i64,
+    /// Time of the last msgrcv(2), likewise.
     pub received_at: i64,
+    /// Time of the creation or the last change.
     pub changed_at: i64,
     /// Notified of room for messages, changed permissions and the removal.
     changed: Arc<WaitQueue>,

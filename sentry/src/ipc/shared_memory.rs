@@ -16,16 +16,22 @@ use crate::task::current;
 use crate::vfs::FileDescription;
 
 /// A shared memory segment.
-#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the meaning of those of struct shmid_ds")]
 pub(crate) struct Segment {
     permissions: Permissions,
     pages: Arc<SegmentPages>,
+    /// Size in bytes.
     pub size: u64,
+    /// Time of the last shmat(2) in seconds since the epoch, or 0.
     pub attached_at: i64,
+    /// Time of the last shmdt(2), likewise.
     pub detached_at: i64,
+    /// Time of the creation or the last change.
     pub changed_at: i64,
+    /// Process ID of the creator.
     pub creator: i32,
+    /// Process ID of the last shmat(2) or shmdt(2), or 0.
     pub last: i32,
+    /// Number of attachments.
     pub attached: u64,
 }
 

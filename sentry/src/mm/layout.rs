@@ -49,23 +49,33 @@ impl Randomness {
 }
 
 /// The layout of one address space. Addresses of absent parts are 0.
-#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of prctl(2) PR_SET_MM")]
 #[derive(Clone, Default)]
 pub(crate) struct Layout {
     /// Mappings are placed below this address, downwards.
     pub mmap_base: u64,
     /// The highest address of the stack.
     pub stack_top: u64,
+    /// First address of the code.
     pub start_code: u64,
+    /// End of the code.
     pub end_code: u64,
+    /// First address of the data.
     pub start_data: u64,
+    /// End of the data.
     pub end_data: u64,
+    /// First address of the heap.
     pub start_brk: u64,
+    /// End of the heap, see brk(2).
     pub brk: u64,
+    /// The stack pointer at the start of the program.
     pub start_stack: u64,
+    /// First address of the arguments.
     pub arg_start: u64,
+    /// End of the arguments.
     pub arg_end: u64,
+    /// First address of the environment.
     pub env_start: u64,
+    /// End of the environment.
     pub env_end: u64,
     /// The auxiliary vector, shown in `/proc/PID/auxv`.
     pub auxv: Vec<u64>,

@@ -18,38 +18,54 @@ pub(super) const AREAS_AT_ONCE: usize = 256;
 const RUNS_AT_ONCE: usize = 1024;
 
 /// Resident memory of a VMA in bytes, as `/proc/PID/smaps` shows it.
-#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of proc_pid_smaps(5)")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AreaUsage {
+    /// Resident pages (`Rss`).
     pub rss: u64,
+    /// Resident pages, each divided by the number of its mappings (`Pss`).
     pub pss: u64,
+    /// Clean pages that others map too.
     pub shared_clean: u64,
+    /// Dirty pages that others map too.
     pub shared_dirty: u64,
+    /// Clean pages that nothing else maps.
     pub private_clean: u64,
+    /// Dirty pages that nothing else maps.
     pub private_dirty: u64,
+    /// Pages that belong to no file.
     pub anonymous: u64,
+    /// Locked pages, as in `pss`.
     pub locked: u64,
 }
 
 /// Sums over an address space in bytes, as `/proc/PID/status` and `statm` show them.
-#[allow(
-    clippy::missing_docs_in_private_items,
-    reason = "the fields carry the names of proc_pid_status(5), without `Vm` and `Rss`"
-)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
+    /// `VmPeak`: the largest `size` so far.
     pub peak: u64,
+    /// `VmSize`: bytes in all VMAs.
     pub size: u64,
+    /// `VmLck`: bytes in locked VMAs.
     pub locked: u64,
+    /// `VmHWM`: the largest `rss` so far.
     pub hwm: u64,
+    /// `VmRSS`: resident memory.
     pub rss: u64,
+    /// `RssAnon`: resident pages of no file.
     pub anon: u64,
+    /// `RssFile`: resident pages of files.
     pub file: u64,
+    /// `RssShmem`: resident shared memory and tmpfs.
     pub shmem: u64,
+    /// `VmData`: bytes in private writable VMAs but the stack.
     pub data: u64,
+    /// `VmStk`: bytes in the stack.
     pub stack: u64,
+    /// `VmExe`: the code of the program.
     pub exe: u64,
+    /// `VmLib`: the code of libraries.
     pub lib: u64,
+    /// `VmPTE`: page tables.
     pub pte: u64,
 }
 

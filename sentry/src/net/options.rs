@@ -17,36 +17,61 @@ pub(crate) struct Stamp {
 }
 
 /// The values of the options of all sockets.
-#[allow(clippy::missing_docs_in_private_items, reason = "the fields carry the names of socket(7)")]
 #[derive(Clone, Debug)]
 pub(crate) struct Values {
+    /// `SO_DEBUG`.
     pub debug: bool,
+    /// `SO_REUSEADDR`.
     pub reuse_address: bool,
+    /// `SO_REUSEPORT`.
     pub reuse_port: bool,
+    /// `SO_KEEPALIVE`.
     pub keep_alive: bool,
+    /// `SO_BROADCAST`.
     pub broadcast: bool,
+    /// `SO_DONTROUTE`.
     pub dont_route: bool,
+    /// `SO_OOBINLINE`.
     pub oob_inline: bool,
+    /// `SO_NO_CHECK`.
     pub no_check: bool,
+    /// `SO_PASSCRED`.
     pub pass_credentials: bool,
+    /// `SO_PASSSEC`.
     pub pass_security: bool,
+    /// `SO_PASSPIDFD`.
     pub pass_pidfd: bool,
+    /// `SO_TIMESTAMP` or `SO_TIMESTAMPNS`, if set.
     pub timestamp: Option<Stamp>,
     /// The offset of the next peek, if it was set.
     pub peek_offset: Option<usize>,
+    /// `SO_PRIORITY`.
     pub priority: i32,
+    /// `SO_MARK`.
     pub mark: i32,
+    /// `SO_LINGER`: seconds, if on.
     pub linger: Option<u32>,
+    /// `SO_SNDBUF`.
     pub send_buffer: u32,
+    /// `SO_RCVBUF`.
     pub receive_buffer: u32,
+    /// `SO_RCVLOWAT`.
     pub receive_low: u32,
+    /// `SO_RCVTIMEO`, if set.
     pub receive_timeout: Option<Duration>,
+    /// `SO_SNDTIMEO`, if set.
     pub send_timeout: Option<Duration>,
+    /// `SO_INCOMING_CPU`.
     pub incoming_cpu: i32,
+    /// `SO_BUSY_POLL`.
     pub busy_poll: i32,
+    /// `SO_SELECT_ERR_QUEUE`.
     pub select_error_queue: bool,
+    /// `SO_RXQ_OVFL`.
     pub receive_overflow: bool,
+    /// `SO_BINDTODEVICE`: the name of the interface, or empty.
     pub device: Vec<u8>,
+    /// The inode number of the socket.
     pub inode: u64,
 }
 

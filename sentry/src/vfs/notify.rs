@@ -108,23 +108,36 @@ pub(crate) fn watch(vfs: &Arc<Vfs>, inode: &Arc<dyn Inode>, watcher: Weak<dyn Wa
 }
 
 /// Events, as bits of `inotify_event.mask`.
-#[allow(clippy::missing_docs_in_private_items, reason = "the names of inotify(7)")]
 pub(crate) mod mask {
+    /// A file was read or executed.
     pub(crate) const IN_ACCESS: u32 = 0x1;
+    /// A file was written or truncated.
     pub(crate) const IN_MODIFY: u32 = 0x2;
+    /// Attributes changed.
     pub(crate) const IN_ATTRIB: u32 = 0x4;
+    /// A file open for writing was closed.
     pub(crate) const IN_CLOSE_WRITE: u32 = 0x8;
+    /// A file or directory not open for writing was closed.
     pub(crate) const IN_CLOSE_NOWRITE: u32 = 0x10;
+    /// A file or directory was opened.
     pub(crate) const IN_OPEN: u32 = 0x20;
+    /// An entry was renamed away from the directory.
     pub(crate) const IN_MOVED_FROM: u32 = 0x40;
+    /// An entry was renamed into the directory.
     pub(crate) const IN_MOVED_TO: u32 = 0x80;
+    /// An entry was created.
     pub(crate) const IN_CREATE: u32 = 0x100;
+    /// An entry was removed.
     pub(crate) const IN_DELETE: u32 = 0x200;
+    /// The watched object was removed.
     pub(crate) const IN_DELETE_SELF: u32 = 0x400;
+    /// The watched object was renamed.
     pub(crate) const IN_MOVE_SELF: u32 = 0x800;
+    /// The file system was unmounted.
     pub(crate) const IN_UNMOUNT: u32 = 0x2000;
     /// In an event: the entry's name was removed.
     pub(crate) const IN_EXCL_UNLINK: u32 = 0x400_0000;
+    /// The subject is a directory.
     pub(crate) const IN_ISDIR: u32 = 0x4000_0000;
 }
 

@@ -7,10 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amber_abi::Errno;
-use amber_abi::capability::CapabilitySet;
 use amber_platform::GuestMemory;
 use amber_platform_fake::{Machine, Program, smallest_program};
-use amber_sentry::config::{CapabilitySpec, MountSource, MountSpec, ProcessSpec, SandboxConfig, UserSpec};
+use amber_sentry::config::{MountSource, MountSpec, ProcessSpec, SandboxConfig};
 use amber_sentry::sandbox::Sandbox;
 use tempfile::TempDir;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -67,34 +66,12 @@ pub(crate) fn start() -> (Guest, Task) {
 }
 
 fn config(root: &TempDir) -> SandboxConfig {
-    let mount = |target: &str, source| MountSpec {
-        target: target.into(),
-        source,
-        read_only: false,
-        no_suid: false,
-        no_dev: false,
-        no_exec: false,
-    };
-    let all = CapabilitySet::ALL;
-    let process = ProcessSpec {
-        program: None,
-        args: vec!["/init".into()],
-        env: Vec::new(),
-        cwd: "/tmp".into(),
-        user: UserSpec::default(),
-        umask: 0o22,
-        capabilities: CapabilitySpec { bounding: all, effective: all, permitted: all, ..CapabilitySpec::default() },
-        rlimits: Vec::new(),
-        no_new_privs: false,
-        protected: false,
-        oom_score_adj: 0,
-        terminal: None,
-    };
+    let process = ProcessSpec { cwd: "/tmp".into(), ..ProcessSpec::of_root(vec!["/init".into()]) };
     let mounts = vec![
-        mount("/", MountSource::Overlay(root.path().into())),
-        mount("/tmp", MountSource::Tmpfs("mode=1777".into())),
-        mount("/proc", MountSource::Proc),
-        mount("/dev", MountSource::Dev),
+        MountSpec::new("/", MountSource::Overlay(root.path().into())),
+        MountSpec::new("/tmp", MountSource::Tmpfs("mode=1777".into())),
+        MountSpec::new("/proc", MountSource::Proc),
+        MountSpec::new("/dev", MountSource::Dev),
     ];
     SandboxConfig { mounts, ..SandboxConfig::new(process) }
 }
