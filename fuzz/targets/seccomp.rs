@@ -19,10 +19,10 @@ fuzz_target!(|input: &[u8]| {
         instruction_pointer: word(16),
         args: [word(24); 6],
     };
-    let answer = first.judge(&data);
+    let answer = first.evaluate(&data);
     // Before a filter that looks at an argument, nothing is known beforehand: this one is run.
     let load = SockFilter { code: 0x20, jt: 0, jf: 0, k: 16 };
     let allow = SockFilter { code: 0x06, jt: 0, jf: 0, k: SeccompAction::SECCOMP_RET_ALLOW.raw() };
     let both = Filter::new(vec![load, allow], Some(first)).expect("there is room for a second");
-    assert_eq!(both.judge(&data) & 0xffff_0000, answer & 0xffff_0000, "the two ways to an answer agree");
+    assert_eq!(both.evaluate(&data) & 0xffff_0000, answer & 0xffff_0000, "the two ways to an answer agree");
 });

@@ -66,7 +66,7 @@ pub(crate) enum Suspension {
     Own,
     /// The shell's child stays outside. The sandbox, as the first process of its PID namespace, cannot stop itself: it
     /// sends a byte to request that both stop, and receives one when both continue.
-    Asked(File),
+    OnRequest(File),
 }
 
 /// The byte that requests a stop of both processes, and that reports their continuation.
@@ -100,7 +100,7 @@ pub(crate) fn launch(config: SandboxConfig, args: &GlobalArgs) -> Result<u8> {
             confine::keep_signals_only().context("giving up capabilities")?;
             return supervise(pid, signals, Some(OwnedFd::from(outside).into()));
         }
-        Some(Half::New(_)) => Suspension::Asked(OwnedFd::from(inside).into()),
+        Some(Half::New(_)) => Suspension::OnRequest(OwnedFd::from(inside).into()),
         None => Suspension::Own,
     };
     drop(outside);
@@ -253,7 +253,7 @@ fn suspend_with_guest(sandbox: Arc<Sandbox>, suspender: Suspender, mut suspensio
             suspender.suspended(|| {
                 let stopped = match &mut suspension {
                     Suspension::Own => raise(Signal::SIGSTOP).map_err(Into::into),
-                    Suspension::Asked(other) => other.write_all(&[STOP]).and_then(|()| other.read_exact(&mut [0])),
+                    Suspension::OnRequest(other) => other.write_all(&[STOP]).and_then(|()| other.read_exact(&mut [0])),
                 };
                 if let Err(error) = stopped {
                     log::error!("stopping: {error}");

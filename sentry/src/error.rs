@@ -19,7 +19,7 @@ pub(crate) enum SysError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Restart {
     /// `ERESTARTSYS`: restarted if the handler has `SA_RESTART` or there is no handler, else `EINTR`.
-    IfAsked,
+    ByFlag,
     /// `ERESTARTNOHAND`: restarted only if no handler runs, else `EINTR`.
     UnlessHandled,
     /// `ERESTARTNOINTR`: always restarted.

@@ -135,7 +135,7 @@ fn prepare(channel: &Channel, launch: Launch, files: Vec<OwnedFd>) -> Result<Opt
     let limits = config.limits;
     let descriptors = stdio.into_iter().chain(preserved.into_iter().map(Some)).collect();
     let suspension = if launch.job_control {
-        Some(Suspension::Asked(OwnedFd::from(channel.try_clone().context("duplicating a descriptor")?).into()))
+        Some(Suspension::OnRequest(OwnedFd::from(channel.try_clone().context("duplicating a descriptor")?).into()))
     } else {
         None
     };

@@ -66,7 +66,7 @@ pub(crate) fn wait(ctx: &TaskContext, on: WaitOn, until: Option<u64>) -> Result<
         // Woken after all, just before the end: then that counts.
         Err(_) if !ctx.kernel().futexes.remove(&waiter) => Ok(()),
         Err(WaitEnd::TimedOut) => Err(Errno::ETIMEDOUT.here().into()),
-        Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
+        Err(WaitEnd::Interrupted) => Err(Restart::ByFlag.into()),
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn wait_any(ctx: &TaskContext, words: &[WaitOn], until: Option<u64>) 
     match (leave(&waiters), end) {
         (Some(index), _) => Ok(index),
         (None, Err(WaitEnd::TimedOut)) => Err(Errno::ETIMEDOUT.here().into()),
-        (None, _) => Err(Restart::IfAsked.into()),
+        (None, _) => Err(Restart::ByFlag.into()),
     }
 }
 

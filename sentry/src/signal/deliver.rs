@@ -13,7 +13,7 @@ use crate::users::Counted;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It returns to guest code.
-    GoOn,
+    Continue,
     /// It ends with this status.
     End(WaitStatus),
 }
@@ -45,7 +45,7 @@ pub(crate) fn deliver_pending(ctx: &mut TaskContext) -> Outcome {
                 match ctx.thread.saved_mask.take() {
                     // The restored mask may unblock pending signals.
                     Some(mask) => ctx.set_blocked_signals(mask),
-                    None => return Outcome::GoOn,
+                    None => return Outcome::Continue,
                 }
             }
         }
@@ -136,7 +136,7 @@ fn settle_interrupted_call(ctx: &mut TaskContext, action: &SigAction) {
     let Some(restart) = ctx.thread.restart.take() else { return };
     let again = match restart {
         Restart::Always => true,
-        Restart::IfAsked => action.flags().contains(SaFlags::SA_RESTART),
+        Restart::ByFlag => action.flags().contains(SaFlags::SA_RESTART),
         Restart::UnlessHandled | Restart::Resume(_) => false,
     };
     if again {
@@ -154,7 +154,7 @@ fn repeat_interrupted_call(ctx: &mut TaskContext) {
             ctx.thread.resume = Some(resume);
             run_again(ctx, RESTART_SYSCALL);
         }
-        Some(Restart::Always | Restart::IfAsked | Restart::UnlessHandled) => run_again(ctx, ctx.registers.orig_rax),
+        Some(Restart::Always | Restart::ByFlag | Restart::UnlessHandled) => run_again(ctx, ctx.registers.orig_rax),
     }
 }
 

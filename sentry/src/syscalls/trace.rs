@@ -89,7 +89,7 @@ fn show_result(entry: &Entry, result: &SysResult, out: &mut String) {
             out,
             "? {} (To be restarted if SA_RESTART is set)",
             match restart {
-                Restart::IfAsked => "ERESTARTSYS",
+                Restart::ByFlag => "ERESTARTSYS",
                 Restart::UnlessHandled => "ERESTARTNOHAND",
                 Restart::Always => "ERESTARTNOINTR",
                 Restart::Resume(_) => "ERESTART_RESTARTBLOCK",

@@ -66,7 +66,7 @@ impl Filter {
     }
 
     /// The verdict of all filters on a call: the strictest; among equals, the newest filter's.
-    pub fn judge(&self, data: &SeccompData) -> u32 {
+    pub fn evaluate(&self, data: &SeccompData) -> u32 {
         if data.arch == AUDIT_ARCH_X86_64 && self.always_allows(data.nr as u32) {
             return SeccompAction::SECCOMP_RET_ALLOW.raw();
         }
@@ -380,11 +380,11 @@ mod tests {
         let first = Filter::new(refusing(1, 5), None).unwrap();
         let both = Filter::new(refusing(1, 6), Some(first.clone())).unwrap();
         let call = |nr| SeccompData { nr, ..SeccompData::default() };
-        assert_eq!(both.judge(&call(2)), ALLOW);
-        assert_eq!(both.judge(&call(1)), ERRNO | 6);
-        assert_eq!(first.judge(&call(1)), ERRNO | 5);
+        assert_eq!(both.evaluate(&call(2)), ALLOW);
+        assert_eq!(both.evaluate(&call(1)), ERRNO | 6);
+        assert_eq!(first.evaluate(&call(1)), ERRNO | 5);
         let kill = Filter::new(vec![op(BPF_RET, 0, 0, 0x8000_0000)], Some(both.clone())).unwrap();
-        assert_eq!(kill.judge(&call(2)), 0x8000_0000);
+        assert_eq!(kill.evaluate(&call(2)), 0x8000_0000);
         assert_eq!(kill.count, 3);
         assert!(
             Filter::is_ancestor_of(Some(&first), Some(&kill)) && !Filter::is_ancestor_of(Some(&kill), Some(&first))
@@ -440,7 +440,7 @@ mod tests {
         fn any_program_ends(raw in prop::collection::vec((any::<u16>(), any::<u8>(), any::<u8>(), any::<u32>()), 1..40)) {
             let program: Vec<SockFilter> = raw.into_iter().map(|(code, jt, jf, k)| op(code & 0xff, jt & 7, jf & 7, k & 0x3f)).collect();
             if let Ok(filter) = Filter::new(program.clone(), None) {
-                filter.judge(&SeccompData::default());
+                filter.evaluate(&SeccompData::default());
             }
             run(&program, &[0; 64]);
         }

@@ -193,7 +193,7 @@ mod tests {
             let expected = if number > 34 { REFUSE } else { found.unwrap_or(ALLOW) };
             let filter = compile(&profile).unwrap();
             let data = SeccompData { nr: number, arch: AUDIT_ARCH_X86_64, args, ..SeccompData::default() };
-            prop_assert_eq!(filter.judge(&data), expected);
+            prop_assert_eq!(filter.evaluate(&data), expected);
         }
     }
 

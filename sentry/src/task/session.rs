@@ -155,7 +155,7 @@ impl TaskContext {
             return Err(Errno::EIO.here().into());
         }
         self.kernel().signal_process_group(pgid, signal);
-        Err(Restart::IfAsked.into())
+        Err(Restart::ByFlag.into())
     }
 
     /// setsid(2).

@@ -58,7 +58,7 @@ pub(crate) fn wait_for_child(
     };
     let queue = ctx.group().children_changed();
     let answer = ctx.wait(&[(queue, PollEvents::all())], None, attempt);
-    Ok(answer.map_err(|_| Restart::IfAsked)??)
+    Ok(answer.map_err(|_| Restart::ByFlag)??)
 }
 
 fn find_change(ctx: &TaskContext, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>, Errno> {

@@ -35,13 +35,13 @@ const LISTED: u16 = 0o777;
 
 /// The mode requested from the host for a new file.
 #[derive(Clone, Copy)]
-pub(super) struct AskedMode {
+pub(super) struct RequestedMode {
     pub(super) mode: u16,
     /// Whether the directory has a default list.
     is_listed: bool,
 }
 
-impl AskedMode {
+impl RequestedMode {
     /// The final mode of a file that the host created with mode `made`. With a default list, the host determines it.
     pub(super) fn settled(self, made: u16) -> u16 {
         if self.is_listed { made & LISTED | self.mode & !LISTED } else { self.mode }
@@ -57,7 +57,7 @@ fn is_past(changed: Timespec) -> bool {
 impl HostInode {
     /// The mode to request from the host for `new` in this directory. The host applies a default list, which replaces
     /// the umask.
-    pub(super) fn asked_mode(&self, new: &NewInode<'_>) -> Result<AskedMode, Errno> {
+    pub(super) fn requested_mode(&self, new: &NewInode<'_>) -> Result<RequestedMode, Errno> {
         let is_listed = new.kind != FileType::Symlink
             && match self.any_opened() {
                 // A directory that the operator cannot read has no visible list.
@@ -65,7 +65,7 @@ impl HostInode {
                 directory => xattr::has(directory?.as_fd(), XATTR_ACL_DEFAULT)?,
             };
         let mode = if is_listed { new.permissions | new.masked } else { new.permissions };
-        Ok(AskedMode { mode, is_listed })
+        Ok(RequestedMode { mode, is_listed })
     }
 
     /// The access control list, cached until the attributes change.

@@ -21,7 +21,7 @@ pub(super) struct Identity {
     born: Option<Timespec>,
 }
 
-/// What the attributes of a file are compared with those of an inode.
+/// The result of comparing the attributes of a file with those of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// The same file with the same owner and mode.
@@ -54,7 +54,7 @@ impl HostInode {
     }
 
     /// Notes the owner, the mode and the time of the last change, unless the sentry has changed them since there were
-    /// `settled` changes. Another file says nothing about this one.
+    /// `settled` changes, or the attributes are those of another file.
     fn note(&self, stat: &HostStat, settled: u64) -> Seen {
         let identity = self.fs.identity_of(stat);
         let mut state = self.state.lock();

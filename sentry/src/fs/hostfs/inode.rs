@@ -18,7 +18,7 @@ use amber_host::users::is_imposed;
 use amber_host::xattr;
 
 use super::HostFs;
-use super::acl::AskedMode;
+use super::acl::RequestedMode;
 use super::descriptor::Descriptor;
 use super::directory::{HostDirectory, Listed};
 use super::file::HostFile;
@@ -192,8 +192,14 @@ impl HostInode {
         if Arc::ptr_eq(&inode.fs, &self.fs) { Ok(inode.this()) } else { Err(Errno::EXDEV.here()) }
     }
 
-    /// Sets owner and mode of a new, open file. `asked` is the mode requested from the host, and `stat` what the host made.
-    fn settle(&self, file: &StdFile, mut stat: HostStat, new: &NewInode<'_>, asked: AskedMode) -> Result<(), Errno> {
+    /// Sets owner and mode of a new, open file. `requested` is the mode requested from the host, and `stat` what the host made.
+    fn settle(
+        &self,
+        file: &StdFile,
+        mut stat: HostStat,
+        new: &NewInode<'_>,
+        requested: RequestedMode,
+    ) -> Result<(), Errno> {
         let mut kept = u16::MAX;
         let (uid, gid) = ((stat.uid != new.uid).then_some(new.uid), (stat.gid != new.gid).then_some(new.gid));
         if uid.is_some() || gid.is_some() {
@@ -205,7 +211,7 @@ impl HostInode {
             // A change of the owner clears set-ID bits.
             stat = host::stat(file.as_fd())?;
         }
-        let wanted = asked.settled((stat.mode & 0o7777) as u16) & kept;
+        let wanted = requested.settled((stat.mode & 0o7777) as u16) & kept;
         if new.kind != FileType::Symlink && stat.mode & 0o7777 != u32::from(wanted) {
             self.set_permissions(file, wanted)?;
             stat = host::stat(file.as_fd())?;
@@ -337,17 +343,17 @@ impl Inode for HostInode {
     }
 
     fn create(&self, name: &[u8], new: &NewInode<'_>) -> Result<Arc<dyn Inode>, Errno> {
-        let asked = self.asked_mode(new)?;
+        let requested = self.requested_mode(new)?;
         let directory = self.directory()?;
         let directory = directory.as_fd();
         let path_only = || host::open_at(directory, name, OpenFlags::O_PATH, 0);
         let file = match new.kind {
             FileType::Regular => {
                 let flags = OpenFlags::O_CREAT | OpenFlags::O_EXCL | OpenFlags::O_RDWR;
-                host::open_at(directory, name, flags, asked.mode)?
+                host::open_at(directory, name, flags, requested.mode)?
             }
             FileType::Directory => {
-                host::make_directory_at(directory, name, asked.mode)?;
+                host::make_directory_at(directory, name, requested.mode)?;
                 path_only()?
             }
             FileType::Symlink => {
@@ -358,7 +364,7 @@ impl Inode for HostInode {
             FileType::BlockDevice => return Err(Errno::EPERM.here()),
             FileType::CharacterDevice if new.special != Device::default() => return Err(Errno::EPERM.here()),
             kind => {
-                let mode = kind.mode() | u32::from(asked.mode);
+                let mode = kind.mode() | u32::from(requested.mode);
                 host::make_node_at(directory, name, mode, new.special.raw())?;
                 path_only()?
             }
@@ -368,13 +374,13 @@ impl Inode for HostInode {
         let inode = self.fs.inode(Some(self.this()), name, &found.stat);
         let file = inode.hold_made(file, &found);
         // With another owner than its creator it must not stay.
-        inode.settle(&file, found.stat, new, asked).inspect_err(|_| inode.discard(directory, name))?;
+        inode.settle(&file, found.stat, new, requested).inspect_err(|_| inode.discard(directory, name))?;
         Ok(inode)
     }
 
     fn create_unnamed(&self, new: &NewInode<'_>, linkable: bool) -> Result<Arc<dyn Inode>, Errno> {
-        let asked = self.asked_mode(new)?;
-        let file = host::open_unnamed(self.directory()?.as_fd(), asked.mode, linkable)?;
+        let requested = self.requested_mode(new)?;
+        let file = host::open_unnamed(self.directory()?.as_fd(), requested.mode, linkable)?;
         let stat = host::stat(file.as_fd())?;
         let file = Descriptor::new(&self.fs.memory, file);
         let inode = self.fs.inode(Some(self.this()), b"", &stat);
@@ -384,7 +390,7 @@ impl Inode for HostInode {
             state.orphan = Some(file.clone());
             state.linkable = linkable;
         }
-        inode.settle(&file, stat, new, asked)?;
+        inode.settle(&file, stat, new, requested)?;
         Ok(inode)
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn open_fifo(
     if partner.is_missing && mode != OpenFlags::O_RDWR && !nonblocking {
         // The count also changes if the other end was opened and closed again.
         let mut came = || end.partner_opens() != partner.opens;
-        caller.wait(&[(&pipe.queue, READABLE | WRITABLE)], None, &mut came).map_err(|_| Restart::IfAsked)?;
+        caller.wait(&[(&pipe.queue, READABLE | WRITABLE)], None, &mut came).map_err(|_| Restart::ByFlag)?;
     }
     Ok(Arc::new(end))
 }

@@ -164,7 +164,7 @@ impl HostSocket {
             reset(oldest.file.as_fd());
         }
         if has_data {
-            self.sockets.ask_for_look();
+            self.sockets.request_update();
         }
     }
 }

@@ -39,7 +39,7 @@ impl HostEvents {
         let (sockets, number) = (sockets.clone(), sockets.number());
         let events = Arc::new(HostEvents { sockets, number, file: Arc::new(socket), kept });
         events.sockets.watches.lock().insert(number, Arc::downgrade(&events));
-        events.sockets.ask_for_look();
+        events.sockets.request_update();
         Ok(events)
     }
 

@@ -22,7 +22,7 @@ use super::parameters::HostParameters;
 use super::{Sockets, open};
 use crate::credentials::Credentials;
 use crate::interruption::check_killed;
-use crate::net::inet::{Lines, Oracle, Parameters, Watch};
+use crate::net::inet::{ForeignFacts, Lines, Parameters, Watch};
 use crate::slices::filled;
 
 /// The socket tables of `/proc/net`, whose lines contain owners and inodes.
@@ -105,7 +105,7 @@ impl HostFacts {
     }
 }
 
-impl Oracle for HostFacts {
+impl ForeignFacts for HostFacts {
     fn interface(&self, command: IoctlRequest, request: &mut Ifreq) -> Result<(), Errno> {
         let mut bytes = [0; IFREQ];
         bytes.copy_from_slice(request.as_bytes());

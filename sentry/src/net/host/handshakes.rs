@@ -176,7 +176,7 @@ impl HostSocket {
         let many = gone.len().is_multiple_of(MANY_CLOSED);
         drop(gone);
         if many {
-            self.sockets.ask_for_look();
+            self.sockets.request_update();
         }
     }
 

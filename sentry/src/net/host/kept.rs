@@ -329,7 +329,7 @@ fn membership(value: &[u8]) -> Box<[u8]> {
 }
 
 /// The state of updates of all charges.
-pub(super) struct Looks {
+pub(super) struct Updates {
     /// Held by the thread that runs an update.
     one: parking_lot::Mutex<()>,
     /// The size of all buffers at the last update, in bytes.
@@ -338,9 +338,9 @@ pub(super) struct Looks {
     after: AtomicU64,
 }
 
-impl Default for Looks {
+impl Default for Updates {
     fn default() -> Self {
-        Looks { one: parking_lot::Mutex::new(()), seen: AtomicU64::new(0), after: AtomicU64::new(SOON) }
+        Updates { one: parking_lot::Mutex::new(()), seen: AtomicU64::new(0), after: AtomicU64::new(SOON) }
     }
 }
 
@@ -354,7 +354,7 @@ impl Sockets {
     }
 
     /// Makes the next task that returns to its program start an update, which also restarts the timer of the limit.
-    pub(super) fn ask_for_look(&self) {
+    pub(super) fn request_update(&self) {
         self.memory.add_unsettled(LOOK);
     }
 
@@ -364,30 +364,30 @@ impl Sockets {
         let open = self.all.lock().len();
         let watches = self.watches.lock().len();
         let count = (open + watches + self.closed.count() + self.handshakes.count()) as u64;
-        let after = self.looks.after.load(Ordering::Relaxed);
+        let after = self.updates.after.load(Ordering::Relaxed);
         let enough = LEAST_SENT.max(count * SENT_FOR_EACH);
         if always || self.memory.unsettled_bytes() >= enough {
-            match self.looks.one.try_lock() {
-                Some(_one) => self.look(after),
+            match self.updates.one.try_lock() {
+                Some(_one) => self.update(after),
                 // Wait for the other thread's update, which holds references to sockets closed in the meantime.
-                None if always => drop(self.looks.one.lock()),
+                None if always => drop(self.updates.one.lock()),
                 // The other thread's update is sufficient.
                 None => {}
             }
         }
-        (count > 0).then(|| self.looks.after.load(Ordering::Relaxed).max(count * SOON_FOR_EACH))
+        (count > 0).then(|| self.updates.after.load(Ordering::Relaxed).max(count * SOON_FOR_EACH))
     }
 
     /// Resets closed connections, the oldest first, until this many bytes are free.
     pub(super) fn give_up(&self, bytes: u64) {
         // During an update, the list of closed connections is empty.
-        let _one = self.looks.one.lock();
+        let _one = self.updates.one.lock();
         self.closed.give_up(bytes);
     }
 
     /// Queries the host for each socket. `after` is the last interval in nanoseconds. Only one thread runs this at a
     /// time.
-    fn look(&self, after: u64) {
+    fn update(&self, after: u64) {
         self.memory.settle();
         // Only one socket is referenced at a time, since a process that ends must close its sockets before it is
         // reaped.
@@ -399,8 +399,8 @@ impl Sockets {
         let buffers = buffers + watches.sum::<u64>() + self.closed.charge();
         self.handshakes.let_go();
         self.left.let_go(&open);
-        let changed = self.looks.seen.swap(buffers, Ordering::Relaxed) != buffers;
+        let changed = self.updates.seen.swap(buffers, Ordering::Relaxed) != buffers;
         let next = if changed { SOON } else { (2 * after).min(LATE) };
-        self.looks.after.store(next, Ordering::Relaxed);
+        self.updates.after.store(next, Ordering::Relaxed);
     }
 }

@@ -94,7 +94,7 @@ impl HostSocket {
         }
         if moved {
             self.sockets.left.keep_for_unknown(Some(self.kept.another(bytes)));
-            self.sockets.ask_for_look();
+            self.sockets.request_update();
             return;
         }
         let number = |level, name| self.number_option(level, name).unwrap_or(0);
@@ -107,6 +107,6 @@ impl HostSocket {
             left.by_group.insert(group, self.kept.another(bytes));
         }
         drop(left);
-        self.sockets.ask_for_look();
+        self.sockets.request_update();
     }
 }

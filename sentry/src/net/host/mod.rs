@@ -26,7 +26,7 @@ use amber_host::socket as host;
 use amber_host::trees::HostTrees;
 use amber_platform::GuestMemory;
 
-use crate::net::inet::{Knowledge, NetworkStack, Transport};
+use crate::net::inet::{NetworkFacts, NetworkStack, Transport};
 use crate::net::socket::Socket;
 use crate::sync::{Mutex, Rank};
 use crate::task::TaskContext;
@@ -59,7 +59,7 @@ struct Sockets {
     /// Connections in a handshake.
     handshakes: Handshakes,
     memory: Arc<GuestMemory>,
-    looks: kept::Looks,
+    updates: kept::Updates,
 }
 
 impl Sockets {
@@ -74,7 +74,7 @@ impl Sockets {
             all.len() == 1
         };
         if first {
-            self.ask_for_look();
+            self.request_update();
         }
     }
 
@@ -102,7 +102,7 @@ impl HostNetwork {
             left: LeftPrograms::default(),
             handshakes: Handshakes::default(),
             memory: memory.clone(),
-            looks: kept::Looks::default(),
+            updates: kept::Updates::default(),
         });
         Ok(Arc::new(HostNetwork { facts: HostFacts::new(sockets.clone(), trees, own)?, sockets, own }))
     }
@@ -150,8 +150,8 @@ impl NetworkStack for HostNetwork {
         Ok(HostSocket::create(self.sockets.clone(), Arc::new(file), identity, ctx.credentials().euid))
     }
 
-    fn knowledge(&self) -> Knowledge<'_> {
-        Knowledge::Foreign(&self.facts)
+    fn network_facts(&self) -> NetworkFacts<'_> {
+        NetworkFacts::Foreign(&self.facts)
     }
 
     fn begin(&self) {

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::rules::{Rule, rule};
 use super::socket::HostSocket;
-use crate::net::inet::Knowledge;
+use crate::net::inet::NetworkFacts;
 use crate::task::TaskContext;
 
 /// The maximum length of a value.
@@ -151,9 +151,9 @@ fn may_have_priority(ctx: &TaskContext, value: &[u8]) -> bool {
 
 /// Without CAP_NET_ADMIN, only congestion controls that the host's administrator allows can be set.
 fn check_congestion(ctx: &TaskContext, value: &[u8]) -> Result<(), Errno> {
-    let Knowledge::Foreign(oracle) = ctx.kernel().network.inet.knowledge() else { return Ok(()) };
+    let NetworkFacts::Foreign(foreign) = ctx.kernel().network.inet.network_facts() else { return Ok(()) };
     let names = |path| {
-        let value = oracle.parameters().read(path).unwrap_or_default();
+        let value = foreign.parameters().read(path).unwrap_or_default();
         String::from_utf8_lossy(&value).into_owned()
     };
     let allowed = names("net/ipv4/tcp_allowed_congestion_control");

@@ -8,7 +8,7 @@ use amber_abi::ioctl::{Ifconf, Ifreq, IoctlRequest as Io};
 use amber_abi::netlink::{ARPHRD_LOOPBACK, InterfaceFlags};
 use amber_abi::socket::AddressFamily;
 
-use super::{Endpoint, Knowledge};
+use super::{Endpoint, NetworkFacts};
 use crate::error::SysResult;
 use crate::slices::copy_fitting;
 use crate::vfs::Caller;
@@ -125,10 +125,10 @@ pub(crate) fn ioctl(caller: &dyn Caller, command: u32, argument: u64) -> Option<
 
 fn tell(caller: &dyn Caller, command: Io, argument: u64) -> SysResult {
     let mut request = caller.read_object::<Ifreq>(argument)?;
-    let facts = match caller.kernel().network.inet.knowledge() {
-        Knowledge::Own(facts) => facts,
-        Knowledge::Foreign(oracle) => {
-            oracle.interface(command, &mut request)?;
+    let facts = match caller.kernel().network.inet.network_facts() {
+        NetworkFacts::Own(facts) => facts,
+        NetworkFacts::Foreign(foreign) => {
+            foreign.interface(command, &mut request)?;
             caller.write_object(argument, &request)?;
             return Ok(0);
         }
@@ -173,9 +173,9 @@ fn addressed(interfaces: &[Interface]) -> Vec<Ifreq> {
 
 fn list(caller: &dyn Caller, argument: u64) -> SysResult {
     let mut conf = caller.read_object::<Ifconf>(argument)?;
-    let lines = match caller.kernel().network.inet.knowledge() {
-        Knowledge::Own(facts) => addressed(&facts.interfaces()),
-        Knowledge::Foreign(oracle) => oracle.addressed()?,
+    let lines = match caller.kernel().network.inet.network_facts() {
+        NetworkFacts::Own(facts) => addressed(&facts.interfaces()),
+        NetworkFacts::Foreign(foreign) => foreign.addressed()?,
     };
     let size = size_of::<Ifreq>();
     let room = if conf.ifc_req == 0 { usize::MAX } else { usize::try_from(conf.ifc_len).unwrap_or(0) / size };

@@ -10,7 +10,7 @@ use amber_abi::socket::{AddressFamily, IpProtocol, TcpState};
 use super::ports::Ports;
 use super::tcp::TcpSocket;
 use super::udp::UdpSocket;
-use super::{Facts, Interface, Knowledge, NetStats, NetworkStack, Report, Transport};
+use super::{Facts, Interface, NetStats, NetworkFacts, NetworkStack, Report, Transport};
 use crate::net::limits::Limits;
 use crate::net::socket::Socket;
 use crate::self_ref::SelfRef;
@@ -139,8 +139,8 @@ impl NetworkStack for Loopback {
         }
     }
 
-    fn knowledge(&self) -> Knowledge<'_> {
-        Knowledge::Own(self)
+    fn network_facts(&self) -> NetworkFacts<'_> {
+        NetworkFacts::Own(self)
     }
 }
 

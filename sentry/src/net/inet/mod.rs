@@ -76,7 +76,7 @@ pub(crate) trait NetworkStack: Send + Sync {
     }
 
     /// The source of the network's state.
-    fn knowledge(&self) -> Knowledge<'_>;
+    fn network_facts(&self) -> NetworkFacts<'_>;
 
     /// Called before the guest starts. If memory is limited, limits uncharged memory of the network.
     fn begin(&self) {}
@@ -92,11 +92,11 @@ pub(crate) trait NetworkStack: Send + Sync {
 }
 
 /// The source of a network's state in `/proc/net`, rtnetlink(7) and ioctl(2).
-pub(crate) enum Knowledge<'a> {
+pub(crate) enum NetworkFacts<'a> {
     /// The network itself; the sentry formats its state.
     Own(&'a dyn Facts),
     /// Another kernel, which formats its state itself.
-    Foreign(&'a dyn Oracle),
+    Foreign(&'a dyn ForeignFacts),
 }
 
 /// The state of the sentry's own network.
@@ -112,7 +112,7 @@ pub(crate) trait Facts {
 }
 
 /// The state of another kernel's network, which the guest can only read.
-pub(crate) trait Oracle {
+pub(crate) trait ForeignFacts {
     /// Executes a reading command of netdevice(7) on an interface.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ impl TcpSocket {
         for end in listening.waiting.into_iter().chain(listening.deferred.into_values()) {
             end.end(true);
         }
-        for client in listening.knocking.iter().filter_map(Weak::upgrade) {
+        for client in listening.awaiting_backlog.iter().filter_map(Weak::upgrade) {
             client.reset();
         }
     }

@@ -78,12 +78,12 @@ impl TcpSocket {
         }
         self.refile();
         self.stack.stats.tcp_active.count();
-        self.knock(from, to);
+        self.request_connection(from, to);
         Err(Errno::EINPROGRESS.here())
     }
 
     /// Requests a connection from the listener.
-    fn knock(&self, from: Endpoint, to: Endpoint) {
+    fn request_connection(&self, from: Endpoint, to: Endpoint) {
         let Some(me) = self.me.upgrade() else { return };
         match self.stack.tcp.find_listener(from, to) {
             Some(listener) => listener.admit(&me, from, to),
@@ -113,13 +113,13 @@ impl TcpSocket {
             return;
         };
         if listening.waiting.len() > listening.backlog {
-            if listening.knocking.len() == listening.knocking.capacity() {
+            if listening.awaiting_backlog.len() == listening.awaiting_backlog.capacity() {
                 // Compacted before the list grows, so the cost is amortized.
-                listening.knocking.retain(|client| client.strong_count() > 0);
-                let present = listening.knocking.len();
-                listening.knocking.reserve(present.max(1));
+                listening.awaiting_backlog.retain(|client| client.strong_count() > 0);
+                let present = listening.awaiting_backlog.len();
+                listening.awaiting_backlog.reserve(present.max(1));
             }
-            listening.knocking.push_back(Arc::downgrade(client));
+            listening.awaiting_backlog.push_back(Arc::downgrade(client));
             return;
         }
         drop(state);
@@ -209,7 +209,7 @@ impl TcpSocket {
                 if listening.waiting.len() > listening.backlog {
                     return;
                 }
-                match listening.knocking.pop_front() {
+                match listening.awaiting_backlog.pop_front() {
                     Some(client) => client.upgrade(),
                     None => return,
                 }

@@ -39,7 +39,7 @@ pub(super) struct Listening {
     /// Connections that wait to be accepted.
     pub waiting: VecDeque<Arc<TcpSocket>>,
     /// Clients that requested a connection while the backlog was full.
-    pub knocking: VecDeque<Weak<TcpSocket>>,
+    pub awaiting_backlog: VecDeque<Weak<TcpSocket>>,
     /// Connections that accept(2) does not return before they have data (`TCP_DEFER_ACCEPT`), by address.
     pub deferred: HashMap<usize, Arc<TcpSocket>>,
     /// The maximum number of waiting connections, less one.

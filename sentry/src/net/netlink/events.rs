@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 
 use super::{NetlinkSocket, State};
 use crate::net::control::Control;
-use crate::net::inet::Knowledge;
+use crate::net::inet::NetworkFacts;
 use crate::net::receive_queue::Packet;
 use crate::task::TaskContext;
 
@@ -78,7 +78,7 @@ impl NetlinkSocket {
 
     /// Joins and leaves groups of the other kernel.
     fn follow(&self, ctx: &TaskContext, before: u64, after: u64) -> Result<(), Errno> {
-        let Knowledge::Foreign(oracle) = ctx.kernel().network.inet.knowledge() else { return Ok(()) };
+        let NetworkFacts::Foreign(foreign) = ctx.kernel().network.inet.network_facts() else { return Ok(()) };
         if self.protocol != NetlinkProtocol::NETLINK_ROUTE {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl NetlinkSocket {
             let watch = match self.watch.get() {
                 Some(watch) => watch,
                 None => {
-                    let fresh = oracle.watch()?;
+                    let fresh = foreign.watch()?;
                     self.watch.get_or_init(|| fresh)
                 }
             };

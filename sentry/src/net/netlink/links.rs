@@ -7,7 +7,7 @@ use amber_abi::netlink::*;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::message::attributes;
-use super::route::{Asker, answer};
+use super::route::{Requester, answer};
 use crate::kernel::Kernel;
 
 /// The state of an interface at one time.
@@ -110,9 +110,9 @@ fn ask(kernel: &Arc<Kernel>, flags: u16, index: i32, name: Option<&[u8]>) -> Res
         nlmsg_pid: 0,
     };
     let protocol = NetlinkProtocol::NETLINK_ROUTE;
-    let asker = Asker { protocol, port: 0, uid: None, privileged: false, short_errors: true, strict: false };
+    let requester = Requester { protocol, port: 0, uid: None, privileged: false, short_errors: true, strict: false };
     let mut links = Vec::new();
-    for datagram in answer(kernel, &[header.as_bytes(), &body].concat(), &asker) {
+    for datagram in answer(kernel, &[header.as_bytes(), &body].concat(), &requester) {
         read(&datagram, &mut links)?;
     }
     Ok(links)

@@ -17,7 +17,7 @@ use amber_abi::sockopt::SocketLevel;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernel::Kernel;
-use crate::net::inet::{Knowledge, Watch};
+use crate::net::inet::{NetworkFacts, Watch};
 use crate::net::options::SharedOptions;
 use crate::net::receive_queue::{Packet, ReceiveQueue, RecvFlags};
 use crate::net::socket::{Directions, Outgoing, Received, Socket};
@@ -109,7 +109,7 @@ impl NetlinkSocket {
         }
         let protocol = NetlinkProtocol::from_raw(protocol);
         // Devices never change here, so there are no uevents.
-        let foreign = matches!(ctx.kernel().network.inet.knowledge(), Knowledge::Foreign(_));
+        let foreign = matches!(ctx.kernel().network.inet.network_facts(), NetworkFacts::Foreign(_));
         let served = match protocol {
             NetlinkProtocol::NETLINK_ROUTE | NetlinkProtocol::NETLINK_KOBJECT_UEVENT => true,
             // Only another kernel lists sockets.
@@ -257,13 +257,13 @@ impl Socket for NetlinkSocket {
             None => false,
         };
         let uid = ctx.map(|ctx| ctx.credentials().uid);
-        let asker = {
+        let requester = {
             let state = self.state.lock();
             let short_errors = state.flags.contains(&NetlinkOption::NETLINK_CAP_ACK);
             let strict = state.flags.contains(&NetlinkOption::NETLINK_GET_STRICT_CHK);
-            route::Asker { protocol: self.protocol, port: state.port, uid, privileged, short_errors, strict }
+            route::Requester { protocol: self.protocol, port: state.port, uid, privileged, short_errors, strict }
         };
-        let answers = route::answer(&kernel, message.data, &asker);
+        let answers = route::answer(&kernel, message.data, &requester);
         {
             let mut state = self.state.lock();
             for answer in answers {

@@ -11,10 +11,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::message::{Message, attributes};
 use crate::kernel::Kernel;
-use crate::net::inet::{Interface, Knowledge};
+use crate::net::inet::{Interface, NetworkFacts};
 
 /// The requesting socket.
-pub(super) struct Asker {
+pub(super) struct Requester {
     /// The protocol: NETLINK_ROUTE or NETLINK_SOCK_DIAG.
     pub protocol: NetlinkProtocol,
     /// The socket's address.
@@ -60,7 +60,7 @@ const READING: [RouteMessage; 10] = [
 const ADDRESS_METRIC: u32 = 256;
 
 /// Executes the requests in a datagram. Each reply is a datagram.
-pub(super) fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], asker: &Asker) -> Vec<Vec<u8>> {
+pub(super) fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], requester: &Requester) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
     while let Ok((header, _)) = Nlmsghdr::read_from_prefix(bytes) {
         let len = header.nlmsg_len as usize;
@@ -70,7 +70,7 @@ pub(super) fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], asker: &Asker) -> V
         // Control messages and messages that are not requests are only acknowledged.
         let mut result = Ok(());
         if flags.contains(NetlinkFlags::NLM_F_REQUEST) && header.nlmsg_type >= NLMSG_MIN_TYPE {
-            let request = Request { kernel, header: &header, body, asker };
+            let request = Request { kernel, header: &header, body, requester };
             match request.serve() {
                 Ok(more) => {
                     wants_ack &= !request.is_dump();
@@ -80,18 +80,18 @@ pub(super) fn answer(kernel: &Arc<Kernel>, mut bytes: &[u8], asker: &Asker) -> V
             }
         }
         if wants_ack || result.is_err() {
-            answers.push(acknowledge(&header, body, asker, result));
+            answers.push(acknowledge(&header, body, requester, result));
         }
         bytes = bytes.get(align(len)..).unwrap_or_default();
     }
     answers
 }
 
-fn acknowledge(header: &Nlmsghdr, body: &[u8], asker: &Asker, result: Result<(), Errno>) -> Vec<u8> {
-    let whole = result.is_err() && !asker.short_errors;
+fn acknowledge(header: &Nlmsghdr, body: &[u8], requester: &Requester, result: Result<(), Errno>) -> Vec<u8> {
+    let whole = result.is_err() && !requester.short_errors;
     let error = result.err().map_or(0, |errno| -errno.raw());
     let flags = if whole { 0 } else { NLM_F_CAPPED };
-    let message = Message::new(NLMSG_ERROR, flags, header.nlmsg_seq, asker.port);
+    let message = Message::new(NLMSG_ERROR, flags, header.nlmsg_seq, requester.port);
     message.body(&Nlmsgerr { error, msg: *header }).body(if whole { body } else { &[] }).finish()
 }
 
@@ -99,7 +99,7 @@ struct Request<'a> {
     kernel: &'a Arc<Kernel>,
     header: &'a Nlmsghdr,
     body: &'a [u8],
-    asker: &'a Asker,
+    requester: &'a Requester,
 }
 
 impl Request<'_> {
@@ -111,7 +111,7 @@ impl Request<'_> {
     /// A request for one route with the user added, since Amber has another user ID on the host. A user in the request
     /// itself follows and takes precedence.
     fn with_uid(&self) -> Cow<'_, [u8]> {
-        match (self.body.split_at_checked(size_of::<Rtmsg>()), self.asker.uid) {
+        match (self.body.split_at_checked(size_of::<Rtmsg>()), self.requester.uid) {
             (Some((header, attributes)), Some(uid)) if !self.is_dump() => {
                 let rta_len = (size_of::<Rtattr>() + size_of::<u32>()) as u16;
                 let attribute = Rtattr { rta_len, rta_type: RTA_UID };
@@ -131,11 +131,11 @@ impl Request<'_> {
 
     fn reply(&self, kind: RouteMessage) -> Message {
         let flags = if self.is_dump() { NetlinkFlags::NLM_F_MULTI.bits() } else { 0 };
-        Message::new(kind.raw(), flags, self.header.nlmsg_seq, self.asker.port)
+        Message::new(kind.raw(), flags, self.header.nlmsg_seq, self.requester.port)
     }
 
     fn serve(&self) -> Result<Vec<Vec<u8>>, Errno> {
-        if self.asker.protocol == NetlinkProtocol::NETLINK_SOCK_DIAG {
+        if self.requester.protocol == NetlinkProtocol::NETLINK_SOCK_DIAG {
             return self.sockets();
         }
         // Types are in groups of four: new, delete, get, set.
@@ -144,17 +144,17 @@ impl Request<'_> {
         if kind > LAST_TYPE {
             return Err(Errno::EOPNOTSUPP.here());
         }
-        if !gets && !self.asker.privileged {
+        if !gets && !self.requester.privileged {
             return Err(Errno::EPERM.here());
         }
         let kind = RouteMessage::from_raw(kind);
-        if let Knowledge::Foreign(oracle) = self.kernel.network.inet.knowledge() {
+        if let NetworkFacts::Foreign(foreign) = self.kernel.network.inet.network_facts() {
             // The network is set up outside the sandbox and cannot be changed in it.
             let reads = READING.contains(&kind);
             return if reads {
                 let body = if kind == RouteMessage::RTM_GETROUTE { self.with_uid() } else { self.body.into() };
                 let _maker = self.kernel.mm.admit_maker()?;
-                oracle.route(self.header, &body, self.asker.port, self.asker.strict)
+                foreign.route(self.header, &body, self.requester.port, self.requester.strict)
             } else {
                 Err(Errno::EOPNOTSUPP.here())
             };
@@ -175,7 +175,7 @@ impl Request<'_> {
             _ => return Err(Errno::EOPNOTSUPP.here()),
         };
         let flags = NetlinkFlags::NLM_F_MULTI.bits();
-        let done = Message::new(NLMSG_DONE, flags, self.header.nlmsg_seq, self.asker.port).body(&0i32).finish();
+        let done = Message::new(NLMSG_DONE, flags, self.header.nlmsg_seq, self.requester.port).body(&0i32).finish();
         let all = messages.concat();
         Ok(if all.is_empty() { vec![done] } else { vec![all, done] })
     }
@@ -186,19 +186,21 @@ impl Request<'_> {
         if self.header.nlmsg_type != SOCK_DIAG_BY_FAMILY {
             return Err(Errno::EOPNOTSUPP.here());
         }
-        match self.kernel.network.inet.knowledge() {
-            Knowledge::Foreign(oracle) if families.iter().any(|family| family.raw() == u16::from(self.family())) => {
+        match self.kernel.network.inet.network_facts() {
+            NetworkFacts::Foreign(foreign)
+                if families.iter().any(|family| family.raw() == u16::from(self.family())) =>
+            {
                 let _maker = self.kernel.mm.admit_maker()?;
-                oracle.sockets(self.header, self.body, self.asker.port)
+                foreign.sockets(self.header, self.body, self.requester.port)
             }
             _ => Err(Errno::ENOENT.here()),
         }
     }
 
     fn interfaces(&self) -> Vec<Interface> {
-        match self.kernel.network.inet.knowledge() {
-            Knowledge::Own(facts) => facts.interfaces(),
-            Knowledge::Foreign(_) => Vec::new(),
+        match self.kernel.network.inet.network_facts() {
+            NetworkFacts::Own(facts) => facts.interfaces(),
+            NetworkFacts::Foreign(_) => Vec::new(),
         }
     }
 

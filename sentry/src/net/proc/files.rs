@@ -10,7 +10,7 @@ use amber_abi::socket::{AddressFamily, IpProtocol, SocketState, TcpState};
 use super::counters;
 use crate::fs::pseudo::{Entry, Listed, Listing, Pieces, Query, Subject, one_piece};
 use crate::kernel::Kernel;
-use crate::net::inet::{Endpoint, Facts, Knowledge, Report};
+use crate::net::inet::{Endpoint, Facts, NetworkFacts, Report};
 use crate::net::socket::Socket;
 use crate::net::unix::{UnixName, UnixSocket};
 
@@ -268,10 +268,10 @@ fn content(query: &Query<'_>) -> Result<Pieces, Errno> {
     }
     let (name, make) =
         at.checked_sub(OWN_FILES.len()).and_then(|at| INET_FILES.get(at)).ok_or_else(|| Errno::ENOENT.here())?;
-    match query.kernel.network.inet.knowledge() {
-        Knowledge::Own(facts) => Ok(one_piece(make(query.kernel, facts).into_bytes())),
+    match query.kernel.network.inet.network_facts() {
+        NetworkFacts::Own(facts) => Ok(one_piece(make(query.kernel, facts).into_bytes())),
         // Files that another kernel does not have are empty.
-        Knowledge::Foreign(oracle) => match oracle.table(name) {
+        NetworkFacts::Foreign(foreign) => match foreign.table(name) {
             Some(mut lines) => Ok(Box::new(move |_, text| lines(text))),
             None => Ok(one_piece(Vec::new())),
         },

@@ -8,7 +8,7 @@ use amber_abi::errno::Errno;
 use crate::fs::proc::parameters::{self, Foreign};
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject};
 use crate::kernel::Kernel;
-use crate::net::inet::{ForeignParameter, Knowledge, Parameters};
+use crate::net::inet::{ForeignParameter, NetworkFacts, Parameters};
 
 /// `/proc/sys/net` if another kernel has the network. The parameters of AF_UNIX are always the sentry's.
 pub(super) static FOREIGN: Foreign =
@@ -26,9 +26,9 @@ static FIXED_OF_ROOT: Entry = Entry::file("", 0o400, content);
 
 /// The other kernel's parameters; none if the network is the sentry's own.
 fn of(kernel: &Kernel) -> Option<&dyn Parameters> {
-    match kernel.network.inet.knowledge() {
-        Knowledge::Foreign(oracle) => Some(oracle.parameters()),
-        Knowledge::Own(_) => None,
+    match kernel.network.inet.network_facts() {
+        NetworkFacts::Foreign(foreign) => Some(foreign.parameters()),
+        NetworkFacts::Own(_) => None,
     }
 }
 

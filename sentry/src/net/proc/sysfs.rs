@@ -12,7 +12,7 @@ use amber_abi::netlink::*;
 use crate::fs::pseudo::{Entry, Listed, Listing, Query, Subject, Text};
 use crate::fs::sys::{directory, line};
 use crate::kernel::Kernel;
-use crate::net::inet::Knowledge;
+use crate::net::inet::NetworkFacts;
 use crate::net::netlink::links::{Link, text};
 
 type Answer = Result<Vec<u8>, Errno>;
@@ -146,9 +146,9 @@ fn state(link: &Link) -> &'static str {
 /// Speed and duplex mode; `EINVAL` if there are none.
 fn settings(query: &Query<'_>) -> Result<(u32, u8), Errno> {
     let link = running(query)?;
-    match query.kernel.network.inet.knowledge() {
-        Knowledge::Own(_) => Err(Errno::EINVAL.here()),
-        Knowledge::Foreign(oracle) => oracle.link_settings(link.name.as_bytes()).map_err(|_| Errno::EINVAL.here()),
+    match query.kernel.network.inet.network_facts() {
+        NetworkFacts::Own(_) => Err(Errno::EINVAL.here()),
+        NetworkFacts::Foreign(foreign) => foreign.link_settings(link.name.as_bytes()).map_err(|_| Errno::EINVAL.here()),
     }
 }
 

@@ -342,7 +342,7 @@ fn pour(
                     (Some(answer), _) => answer,
                     (None, None) => Err(Errno::EAGAIN.here()),
                     (None, Some(queue)) => {
-                        ctx.wait(&[(queue, events)], None, attempt).map_err(|_| SysError::from(Restart::IfAsked))?
+                        ctx.wait(&[(queue, events)], None, attempt).map_err(|_| SysError::from(Restart::ByFlag))?
                     }
                 };
                 let written = match answer {

@@ -255,7 +255,7 @@ fn set_lock(ctx: &TaskContext, description: &FileDescription, command: FcntlComm
     let end = locks.while_waiting(&*inode, Wanted::Record(wanted), attempt, |queue, attempt| {
         ctx.wait(&[(queue, events)], None, attempt)
     })?;
-    end.map_err(|_| SysError::from(Restart::IfAsked))??;
+    end.map_err(|_| SysError::from(Restart::ByFlag))??;
     Ok(0)
 }
 
@@ -286,6 +286,6 @@ pub(crate) fn flock(ctx: &mut TaskContext, fd: Fd, operation: FlockOperation) ->
     let end = locks.while_waiting(&*inode, Wanted::Whole { exclusive }, attempt, |queue, attempt| {
         ctx.wait(&[(queue, events)], None, attempt)
     })?;
-    end.map_err(|_| SysError::from(Restart::IfAsked))??;
+    end.map_err(|_| SysError::from(Restart::ByFlag))??;
     Ok(0)
 }

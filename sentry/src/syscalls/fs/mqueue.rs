@@ -128,7 +128,7 @@ fn open_queue(ctx: &TaskContext, fd: Fd) -> Result<Arc<FileDescription>, Errno> 
 
 fn ended(end: WaitEnd) -> SysError {
     match end {
-        WaitEnd::Interrupted => Restart::IfAsked.into(),
+        WaitEnd::Interrupted => Restart::ByFlag.into(),
         WaitEnd::TimedOut => Errno::ETIMEDOUT.here().into(),
     }
 }

@@ -379,7 +379,7 @@ impl<'a> Transfer<'a> {
                 (WaitEnd::TimedOut, None) => Err(Errno::EAGAIN.here().into()),
                 // A wait with a timeout cannot be continued after a signal.
                 (WaitEnd::Interrupted, None) if timeout.is_some() => Err(Errno::EINTR.here().into()),
-                (WaitEnd::Interrupted, None) => Err(Restart::IfAsked.into()),
+                (WaitEnd::Interrupted, None) => Err(Restart::ByFlag.into()),
             };
         }
     }

@@ -182,7 +182,7 @@ fn wait_on<T>(
     let Some(queue) = queue.filter(|_| may_block) else {
         return Err(Errno::EAGAIN.here().into());
     };
-    Ok(ctx.wait(&[(queue, events)], None, ready).map_err(|_| Restart::IfAsked)??)
+    Ok(ctx.wait(&[(queue, events)], None, ready).map_err(|_| Restart::ByFlag)??)
 }
 
 /// Waits until a pipe has data; returns false at its end.

@@ -256,7 +256,7 @@ impl Opened {
             Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
             // A wait with a timeout cannot be continued after a signal.
             Err(WaitEnd::Interrupted) if timeout.is_some() => Err(Errno::EINTR.here().into()),
-            Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
+            Err(WaitEnd::Interrupted) => Err(Restart::ByFlag.into()),
         }
     }
 
@@ -276,7 +276,7 @@ impl Opened {
             Ok(answer) => Ok(answer?),
             Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.here().into()),
             Err(WaitEnd::Interrupted) if timeout.is_some() => Err(Errno::EINTR.here().into()),
-            Err(WaitEnd::Interrupted) => Err(Restart::IfAsked.into()),
+            Err(WaitEnd::Interrupted) => Err(Restart::ByFlag.into()),
         }
     }
 }

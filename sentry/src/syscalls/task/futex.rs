@@ -86,7 +86,7 @@ fn wait_with_restart(
     }
     match (wait(ctx, WaitOn { place, value, mask }, until), until) {
         (Ok(()), _) => Ok(0),
-        (Err(SysError::Restart(Restart::IfAsked)), Some(until)) => Err(Restart::Resume(Resume::FutexWait {
+        (Err(SysError::Restart(Restart::ByFlag)), Some(until)) => Err(Restart::Resume(Resume::FutexWait {
             address: place.address,
             value,
             operation: operation.raw() as i32,

@@ -139,7 +139,7 @@ pub(crate) fn admits(ctx: &mut TaskContext, number: u64) -> bool {
         instruction_pointer: ctx.registers.rip,
         args: ctx.registers.syscall_arguments(),
     };
-    let answer = filter.judge(&data);
+    let answer = filter.evaluate(&data);
     let code = answer & SECCOMP_RET_DATA;
     match SeccompAction::from_raw(answer & SECCOMP_RET_ACTION_FULL) {
         SeccompAction::SECCOMP_RET_ALLOW => return true,
